@@ -1,0 +1,77 @@
+# Every target sets up what it needs: .venv with the hash-pinned packages of the lock file.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+TEXT ?=
+MIRROR ?=
+VERSION ?=
+PORT ?= 5000
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help train test lint ui predict evaluate sweep data promote results lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic classifier=sgd"
+	@$(BIN)/python -m kaznews.train $(ARGS)
+
+test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(VENV)/.test ## ruff and mypy alone
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained
+	@$(BIN)/kaznews ui --port $(PORT)
+
+predict: export KAZNEWS_TEXT := $(value TEXT)
+predict: $(VENV)/.train ## label one sentence with the champion; TEXT="…"
+	@$(BIN)/kaznews predict $(ARGS) -- "$$KAZNEWS_TEXT"
+
+evaluate: $(VENV)/.train ## score a model; ARGS="--data FILE.jsonl --json OUT"
+	@$(BIN)/kaznews evaluate $(ARGS)
+
+sweep: $(VENV)/.train ## try all combinations; ARGS="features=word,char_wb classifier=sgd,linear_svc"
+	@$(BIN)/python -m kaznews.train --multirun hydra/launcher=joblib register=false $(ARGS)
+
+data: $(VENV)/.train ## fetch the public files of data=gold; MIRROR=dir reads a local copy
+	@$(BIN)/kaznews data $(if $(MIRROR),--mirror "$(MIRROR)")
+
+promote: $(VENV)/.train ## make the challenger champion, or VERSION=n
+	@$(BIN)/kaznews promote $(if $(VERSION),--version $(VERSION))
+
+results: $(VENV)/.train ## measure the tables of README anew into experiments/results
+	@$(BIN)/python benchmarks/results.py
+
+lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --universal --python-version 3.11 \
+	  --generate-hashes --no-header -o requirements.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra dev -c requirements.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.lock
+
+clean: ## remove the environment and caches; keeps experiments
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "kaznews needs Python 3.11 or newer; name one with PYTHON=…" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp is written last: an interrupted installation is taken up again.
+$(VENV)/.train: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r $<
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/.test: requirements-dev.lock $(VENV)/.train
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r $<
+	@touch $@

@@ -1,0 +1,224 @@
+"""Words of the shell in, one command run: predict, evaluate, promote, data, ui, train."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kaznews.errors import KaznewsError
+
+OUTPUT_TYPES = (".jsonl", ".csv", ".parquet")
+INPUT_TYPES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
+DEFAULT_MODEL = "models:/kaznews@champion"
+
+
+@contextmanager
+def _atomic(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside the target that replaces it on success only."""
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
+    except OSError as error:
+        raise KaznewsError(f"cannot write {target}: {error.strerror}") from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_input(name: str, column: str) -> list[dict[str, Any]]:
+    """Return rows with `text` (and `id` where there is one) of a file or of standard input."""
+    from kaznews.data import read_rows
+
+    if name == "-":
+        try:
+            lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise KaznewsError(
+                f"standard input is not UTF-8: {error.reason} at byte {error.start}"
+            ) from None
+        return [{"text": line} for line in lines]
+    path = Path(name)
+    if path.suffix not in INPUT_TYPES:
+        raise KaznewsError(
+            f"unknown file type {path.suffix or path.name!r}: "
+            f"--input takes {', '.join(INPUT_TYPES)}"
+        )
+    rows = read_rows(path)
+    for number, row in enumerate(rows, 1):
+        if column not in row:
+            raise KaznewsError(
+                f"{path.name}:{number} has no column {column!r}; its columns are {', '.join(row)}"
+            )
+        if not isinstance(row[column], str):
+            raise KaznewsError(f"{path.name}:{number}: {column} is not a string: {row[column]!r}")
+    return [{**({"id": row["id"]} if "id" in row else {}), "text": row[column]} for row in rows]
+
+
+def _write_output(frame: Any, output: str | None) -> None:
+    if output is None:
+        sys.stdout.write(frame.to_json(orient="records", lines=True, force_ascii=False))
+        return
+    target = Path(output)
+    with _atomic(target) as temporary:
+        if target.suffix == ".parquet":
+            frame.to_parquet(temporary, index=False)
+        elif target.suffix == ".csv":
+            frame.to_csv(temporary, index=False)
+        else:
+            frame.to_json(temporary, orient="records", lines=True, force_ascii=False)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    if bool(arguments.text) == bool(arguments.input):
+        raise KaznewsError("give sentences as arguments or --input, one of the two")
+    if arguments.output and Path(arguments.output).suffix not in OUTPUT_TYPES:
+        raise KaznewsError(
+            f"unknown output type {arguments.output!r}: --output takes {', '.join(OUTPUT_TYPES)}"
+        )
+    if arguments.input:
+        rows = _read_input(arguments.input, arguments.column)
+    else:
+        rows = [{"text": text} for text in arguments.text]
+    from kaznews.predict import load
+
+    bundle = load(arguments.model)
+    given = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["text"], dtype=object)
+    answers = bundle.predict(given)
+    if arguments.text and not arguments.output and not arguments.json:
+        for text, answer in zip(arguments.text, answers.to_dict("records"), strict=True):
+            print(text)
+            for t in bundle.tasks:
+                name = t.task.name
+                print(f"  {name:30} {answer[name]:22} {answer[name + '_confidence']:.2f}")
+        return
+    _write_output(pd.concat([given, answers], axis=1), arguments.output)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from kaznews.data import read_rows
+    from kaznews.predict import load
+    from kaznews.tracking import text_table
+
+    rows = read_rows(Path(arguments.data))
+    if arguments.split:
+        rows = [row for row in rows if row.get("split") == arguments.split]
+        if not rows:
+            raise KaznewsError(f"{arguments.data} has no row with split {arguments.split!r}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("text"), str):
+            raise KaznewsError(
+                f"{arguments.data}:{number}: text is not a string: {row.get('text')!r}"
+            )
+    bundle = load(arguments.model)
+    reports = bundle.score(rows, resamples=arguments.resamples, seed=arguments.seed)
+    table = [["task", "n", "metric", "value", "95 % interval"]]
+    for name, report in reports.items():
+        for metric, value in report.metrics.items():
+            low, high = report.intervals.get(metric, (float("nan"),) * 2)
+            interval = f"{low:.3f}–{high:.3f}" if metric in report.intervals else ""
+            table.append([name, str(report.n), metric, f"{value:.3f}", interval])
+    print(text_table(table))
+    if arguments.json:
+        target = Path(arguments.json)
+        with _atomic(target) as temporary:
+            content = {name: report.as_dict() for name, report in reports.items()}
+            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def _promote(arguments: argparse.Namespace) -> None:
+    from kaznews import tracking
+
+    print(f"kaznews version {tracking.promote(arguments.version)} is champion")
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    from kaznews import gold
+    from kaznews.tracking import ROOT
+
+    gold.prepare(ROOT / "data" / "gold", Path(arguments.mirror) if arguments.mirror else None)
+
+
+def _ui(arguments: argparse.Namespace) -> None:
+    from kaznews import tracking
+
+    tracking.serve_ui(arguments.port)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from kaznews import train
+
+    sys.argv = ["kaznews train", *arguments.overrides]
+    train.main()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="kaznews", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    predict = command("predict", _predict, "label sentences")
+    predict.add_argument("text", nargs="*", help="sentences")
+    predict.add_argument("--input", help=f"file ({', '.join(INPUT_TYPES)}) or - for lines of stdin")
+    predict.add_argument("--column", default="text", help="column of the input that is labelled")
+    predict.add_argument("--output", help=f"file ({', '.join(OUTPUT_TYPES)}); default stdout")
+    predict.add_argument("--json", action="store_true", help="JSON Lines for arguments too")
+    predict.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
+    evaluate = command("evaluate", _evaluate, "score a model on a labelled file")
+    evaluate.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
+    evaluate.add_argument("--data", required=True, help="file with text and label columns")
+    evaluate.add_argument("--split", help="only rows whose column split says so")
+    evaluate.add_argument("--json", help="write the report here")
+    evaluate.add_argument("--resamples", type=int, default=1000, help="for 95 %% intervals")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    promote = command("promote", _promote, "make the challenger, or a version, champion")
+    promote.add_argument("--version", type=int)
+    data = command("data", _data, "derive the real sentences of data=gold from public files")
+    data.add_argument("--mirror", help="folder with <repo>/<path> instead of the network")
+    ui = command("ui", _ui, "start the MLflow server on 127.0.0.1")
+    ui.add_argument("--port", type=int, default=5000)
+    train = command("train", _train, "train with Hydra overrides, as make train ARGS=…")
+    train.add_argument("overrides", nargs=argparse.REMAINDER)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 2 with one clear line where the user has to mend something."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Hydra's own flags (-m, --cfg) belong to Hydra, not to argparse.
+    if words[:1] == ["train"]:
+        _train(argparse.Namespace(overrides=words[1:]))
+        return 0
+    arguments = build_parser().parse_args(words)
+    try:
+        arguments.run(arguments)
+    except KaznewsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of a pipe has gone (head): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

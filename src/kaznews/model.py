@@ -1,0 +1,368 @@
+"""A vectorizer and a classifier in, out-of-fold probabilities and one stock pipeline out.
+
+What is saved is made of scikit-learn's own classes alone and reads a DataFrame with the column
+``text``. Linear classifiers are saved as a softmax over their calibrated decision values, so that
+a saved model is one sparse product, whatever it was trained with.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaznews.errors import KaznewsError
+
+TEXT_COLUMN = "text"
+TARGET_PACKAGES = ("sklearn", "kaznews")
+# exp(-4) to exp(6): beyond, probabilities are uniform or one-hot to machine precision.
+_LOG_BETA_BOUNDS = (-4.0, 6.0)
+
+Floats = npt.NDArray[np.float64]
+Strings = npt.NDArray[np.str_]
+
+
+def check_targets(spec: Any, where: str) -> None:
+    """Refuse a configuration that would instantiate anything but an estimator.
+
+    Parameters
+    ----------
+    spec : mapping, sequence or scalar
+        Plain values; every ``_target_`` in it, at any depth, is checked.
+    where : str
+        Name of the config entry, for the message.
+
+    Raises
+    ------
+    KaznewsError
+        A ``_target_`` that is not an estimator class of scikit-learn or kaznews.
+    """
+    if isinstance(spec, Mapping):
+        if "_target_" in spec:
+            _check_target(spec["_target_"], where)
+        for key, value in spec.items():
+            check_targets(value, f"{where}.{key}")
+    elif isinstance(spec, list | tuple):
+        for index, value in enumerate(spec):
+            check_targets(value, f"{where}[{index}]")
+
+
+def _check_target(target: Any, where: str) -> None:
+    module_name, _, class_name = str(target).rpartition(".")
+    refusal = KaznewsError(
+        f"{where}._target_={target}: expected an estimator class under "
+        f"{' or '.join(f'{name}.' for name in TARGET_PACKAGES)}"
+    )
+    if module_name.split(".")[0] not in TARGET_PACKAGES:
+        raise refusal
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError):
+        raise KaznewsError(f"{where}._target_={target}: no such class") from None
+    from sklearn.base import BaseEstimator
+
+    # The module that defines it counts, not the one it can be reached through.
+    if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        raise refusal
+    if found.__module__.split(".")[0] not in TARGET_PACKAGES:
+        raise refusal
+
+
+def tuples_for_ranges(estimator: Any) -> Any:
+    """Turn lists of numbers among an estimator's parameters into tuples, and return it.
+
+    YAML has no tuples, and scikit-learn refuses a list for ``ngram_range``.
+    """
+    for name, value in estimator.get_params(deep=True).items():
+        if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
+            estimator.set_params(**{name: tuple(value)})
+    return estimator
+
+
+@dataclass(frozen=True)
+class FoldFit:
+    """One fitted fold: the rows it was asked about and what it said.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (n_held_out,)
+    scores : ndarray, shape (n_held_out, n_classes)
+        Uncalibrated, on the scale of log-odds; columns in the order of all classes.
+    """
+
+    rows: npt.NDArray[np.int64]
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class FittedTask:
+    """What training one task yields.
+
+    Attributes
+    ----------
+    classes : ndarray of str, shape (n_classes,)
+        Sorted, as scikit-learn has them; the columns of `oof_probability`.
+    oof_probability : ndarray, shape (n_sentences, n_classes)
+        Calibrated, from models and calibrations that saw neither the sentence nor its article.
+    pipeline : sklearn.pipeline.Pipeline
+        Fitted on all sentences; stock classes only; reads a DataFrame with the column ``text``.
+    beta : float or None
+        Inverse temperature of the calibration; None where there is nothing to calibrate.
+    """
+
+    classes: Strings
+    oof_probability: Floats
+    pipeline: Any
+    beta: float | None
+
+
+def _scores(classifier: Any, matrix: Any) -> Floats:
+    """Return scores on the scale of log-odds, shape (n_samples, n_classes), two for binary."""
+    if hasattr(classifier, "decision_function"):
+        scores = np.asarray(classifier.decision_function(matrix), dtype=np.float64)
+        if scores.ndim == 1:
+            scores = np.column_stack([np.zeros_like(scores), scores])
+        return scores
+    return np.asarray(
+        np.log(np.clip(classifier.predict_proba(matrix), np.finfo(np.float64).tiny, None))
+    )
+
+
+def softmax(scores: Floats, beta: float = 1.0) -> Floats:
+    """Return the softmax of ``beta * scores`` along the last axis."""
+    scaled = beta * scores
+    exponential = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True))
+
+
+def fit_beta(scores: Floats, target: npt.NDArray[np.int64]) -> float:
+    """Return the inverse temperature that minimises the log-loss of the scores.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n_samples, n_classes)
+    target : ndarray of int, shape (n_samples,)
+        Column of the true class.
+
+    References
+    ----------
+    Guo, Pleiss, Sun, Weinberger (2017), On Calibration of Modern Neural Networks, section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    rows = np.arange(len(target))
+
+    def loss(log_beta: float) -> float:
+        return -float(log_softmax(np.exp(log_beta) * scores, axis=1)[rows, target].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=_LOG_BETA_BOUNDS, method="bounded").x))
+
+
+def _fit(vectorizer: Any, classifier: Any, texts: Sequence[str], y: Strings) -> tuple[Any, Any]:
+    from sklearn.base import clone
+
+    fitted_vectorizer = clone(vectorizer)
+    try:
+        matrix = fitted_vectorizer.fit_transform(texts)
+        return fitted_vectorizer, clone(classifier).fit(matrix, y)
+    except ValueError as error:
+        raise KaznewsError(f"cannot fit {classifier} on {vectorizer}: {error}") from error
+
+
+def _fit_fold(
+    vectorizer: Any,
+    classifier: Any,
+    texts: Sequence[str],
+    y: Strings,
+    held_out: npt.NDArray[np.bool_],
+    classes: Strings,
+) -> FoldFit:
+    rows = np.flatnonzero(held_out)
+    kept = np.flatnonzero(~held_out)
+    fold_vectorizer, fold_classifier = _fit(
+        vectorizer, classifier, [texts[int(i)] for i in kept], y[kept]
+    )
+    known = _scores(fold_classifier, fold_vectorizer.transform([texts[int(i)] for i in rows]))
+    # A class that this fold's training rows lack can only be worse than the worst it knows.
+    scores = np.full((len(rows), len(classes)), known.min(initial=0.0) - 1.0)
+    scores[:, np.searchsorted(classes, fold_classifier.classes_)] = known
+    return FoldFit(rows, scores)
+
+
+def train_task(
+    vectorizer: Any,
+    classifier: Any,
+    texts: Sequence[str],
+    y: Strings,
+    fold: npt.NDArray[np.int64],
+    *,
+    n_jobs: int = 1,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, total: jobs,
+) -> FittedTask:
+    """Cross-validate, calibrate and fit one task.
+
+    Vocabulary, IDF, classifier and calibration of a fold are fitted without its rows. The final
+    model is fitted on all rows and calibrated by the out-of-fold scores of all folds.
+
+    Parameters
+    ----------
+    vectorizer, classifier : estimators
+        Unfitted; cloned for every fit.
+    texts : sequence of str, length n_sentences
+        Normalised sentences.
+    y : ndarray of str, shape (n_sentences,)
+    fold : ndarray of int, shape (n_sentences,)
+        Fold of each sentence; sentences of one group share it.
+    n_jobs : int
+        Processes, as in joblib.
+    progress : callable
+        Wraps the iterator over results, given it and how many will come.
+
+    Raises
+    ------
+    KaznewsError
+        An estimator cannot be fitted with its parameters on these sentences.
+    """
+    from joblib import Parallel, delayed
+
+    classes = np.unique(y)
+    target = np.searchsorted(classes, y)
+    folds = np.unique(fold)
+    jobs = [delayed(_fit)(vectorizer, classifier, texts, y)]
+    jobs += [
+        delayed(_fit_fold)(vectorizer, classifier, texts, y, fold == k, classes) for k in folds
+    ]
+    results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    (full_vectorizer, full_classifier), *fold_fits = progress(results, len(jobs))
+    scores = np.empty((len(y), len(classes)))
+    for fit in fold_fits:
+        scores[fit.rows] = fit.scores
+    if _is_constant(full_classifier):
+        return FittedTask(
+            classes, softmax(scores), _assemble(full_vectorizer, full_classifier), beta=None
+        )
+    probability = np.empty_like(scores)
+    for k in folds:
+        held_out = fold == k
+        beta = fit_beta(scores[~held_out], target[~held_out])
+        probability[held_out] = softmax(scores[held_out], beta)
+    beta = fit_beta(scores, target)
+    saved = _as_softmax(full_classifier, beta)
+    if saved is None:
+        saved = _calibrate_by_refitting(vectorizer, classifier, texts, y, fold)
+        return FittedTask(classes, probability, saved, beta)
+    return FittedTask(classes, probability, _assemble(full_vectorizer, saved), beta)
+
+
+def fit_majority(y: Strings) -> Any:
+    """Return a fitted baseline that always says the most frequent class, whatever it is given."""
+    from sklearn.dummy import DummyClassifier
+
+    return DummyClassifier(strategy="prior").fit(np.zeros((len(y), 1)), y)
+
+
+def _is_constant(classifier: Any) -> bool:
+    from sklearn.dummy import DummyClassifier
+
+    return isinstance(classifier, DummyClassifier)
+
+
+def _as_softmax(classifier: Any, beta: float) -> Any | None:
+    """Return a LogisticRegression whose probabilities are the classifier's calibrated ones.
+
+    None where the classifier's scores are not linear in the features.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if hasattr(classifier, "coef_") and hasattr(classifier, "decision_function"):
+        coef, intercept = classifier.coef_, classifier.intercept_
+    elif hasattr(classifier, "feature_log_prob_"):
+        # Naive Bayes: the joint log-likelihood is linear; Complement NB has no prior in it.
+        coef = classifier.feature_log_prob_
+        complement = type(classifier).__name__ == "ComplementNB"
+        intercept = np.zeros(len(coef)) if complement else classifier.class_log_prior_
+        if type(classifier).__name__ not in ("ComplementNB", "MultinomialNB"):
+            return None
+        if len(coef) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+    else:
+        return None
+    softmax_classifier = LogisticRegression()
+    softmax_classifier.classes_ = classifier.classes_
+    softmax_classifier.coef_ = beta * np.asarray(coef, dtype=np.float64)
+    softmax_classifier.intercept_ = beta * np.broadcast_to(
+        np.asarray(intercept, dtype=np.float64), (len(coef),)
+    )
+    softmax_classifier.n_features_in_ = coef.shape[1]
+    softmax_classifier.n_iter_ = np.array([0], dtype=np.int32)
+    return softmax_classifier
+
+
+def _calibrate_by_refitting(
+    vectorizer: Any, classifier: Any, texts: Sequence[str], y: Strings, fold: npt.NDArray[np.int64]
+) -> Any:
+    """Calibrate a classifier that is not linear: scikit-learn's own temperature scaling."""
+    import pandas as pd
+    from sklearn.base import clone
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    columns = ColumnTransformer(
+        [("vectorizer", clone(vectorizer), TEXT_COLUMN)], sparse_threshold=1
+    )
+    pipeline = Pipeline([("text", columns), ("classifier", clone(classifier))])
+    splits = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
+    calibrated = CalibratedClassifierCV(pipeline, method="temperature", cv=splits, ensemble=False)
+    return calibrated.fit(pd.DataFrame({TEXT_COLUMN: list(texts)}), y).set_params(cv=None)
+
+
+def _assemble(vectorizer: Any, classifier: Any) -> Any:
+    """Return one pipeline of fitted parts that reads a DataFrame with the column ``text``.
+
+    The column is selected inside: a TfidfVectorizer that is handed a DataFrame iterates its
+    column names and answers once for three rows.
+    """
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.pipeline import Pipeline
+
+    columns = ColumnTransformer(
+        [("vectorizer", FrozenEstimator(compact(vectorizer)), TEXT_COLUMN)], sparse_threshold=1
+    )
+    columns.fit(pd.DataFrame({TEXT_COLUMN: [""]}))
+    return Pipeline([("text", columns), ("classifier", classifier)])
+
+
+def compact(vectorizer: Any) -> Any:
+    """Return an equal fitted vectorizer that holds its vocabulary as one array.
+
+    A dict of n-grams is written by skops as one node an entry: 64 MB and 3 seconds for 33,000.
+    scikit-learn rebuilds the dict from the ``vocabulary`` parameter when it is first needed.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+    from sklearn.pipeline import FeatureUnion
+
+    if isinstance(vectorizer, FeatureUnion):
+        parts = [(name, compact(part)) for name, part in vectorizer.transformer_list]
+        return FeatureUnion(parts, transformer_weights=vectorizer.transformer_weights)
+    if not isinstance(vectorizer, CountVectorizer):
+        return vectorizer
+    terms = vectorizer.get_feature_names_out().tolist()
+    vocabulary: Any = np.array(terms, dtype=np.str_)
+    # NumPy strips trailing NULs from its strings: such a vocabulary stays a dict.
+    if vocabulary.tolist() != terms:
+        vocabulary = {term: index for index, term in enumerate(terms)}
+    is_tfidf = isinstance(vectorizer, TfidfVectorizer)
+    stock_class = TfidfVectorizer if is_tfidf else CountVectorizer
+    stock = stock_class(**{**vectorizer.get_params(), "vocabulary": vocabulary}).fit([""])
+    if is_tfidf and vectorizer.use_idf:
+        stock.idf_ = vectorizer.idf_
+    del stock.vocabulary_
+    return stock

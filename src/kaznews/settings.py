@@ -1,0 +1,65 @@
+"""The typed schema of the configuration: what conf/ composes is checked against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kaznews.data import Source, Task
+
+
+@dataclass
+class TaskSettings:
+    """An entry of conf/task."""
+
+    labels: list[str]
+    excluded: list[str]
+    main_metric: str
+
+
+@dataclass
+class SourceSettings:
+    """An option of conf/data."""
+
+    name: str
+    files: list[str]
+    gold: str | None
+    text_column: str
+    description: str
+
+
+@dataclass
+class SplitSettings:
+    """An option of conf/split."""
+
+    dev_size: float
+    test_size: float
+    n_folds: int
+
+
+@dataclass
+class Settings:
+    """The whole configuration; an unknown key or a value of another type is refused."""
+
+    tasks: dict[str, TaskSettings]
+    data: SourceSettings
+    split: SplitSettings
+    features: dict[str, Any]
+    classifier: dict[str, Any]
+    seed: int
+    n_jobs: int
+    resamples: int
+    register: bool
+    experiment_name: str
+
+    def source(self) -> Source:
+        """Return the data source as plain values."""
+        d = self.data
+        return Source(d.name, tuple(d.files), d.gold, d.text_column, d.description)
+
+    def task_list(self) -> tuple[Task, ...]:
+        """Return the tasks in the order of the config."""
+        return tuple(
+            Task(name, tuple(t.labels), tuple(t.excluded), t.main_metric)
+            for name, t in self.tasks.items()
+        )

@@ -1,0 +1,484 @@
+"""Reports and fitted models in, MLflow runs, registered versions and aliases out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaznews.data import SPLITS, Corpus, Task
+from kaznews.errors import KaznewsError
+from kaznews.evaluate import Report
+from kaznews.model import FittedTask
+from kaznews.plots import confusion_figure
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
+BUNDLE_NAME = "kaznews"
+CHAMPION, CHALLENGER = "champion", "challenger"
+PARENT_VARIABLE = "KAZNEWS_PARENT_RUN"
+SWEEP_METRIC = "cv_mean_main_metric"
+SWEEP_VARIABLE = "KAZNEWS_SWEEP_PROCESS"
+PROCESS_TAG = "kaznews.process"
+# Written for this project: what a served model is shown as an example of its input.
+INPUT_EXAMPLE = "Екі ел өзара сауда көлемін арттыруға уағдаласты."
+
+
+def default_uri() -> str:
+    """Return the address of the embedded store, absolute wherever the process was started."""
+    return f"sqlite:///{EXPERIMENTS / 'mlflow.db'}"
+
+
+def use_store() -> None:
+    """Point MLflow at MLFLOW_TRACKING_URI or, without it, at the embedded store.
+
+    A tracking URI that the caller has set in this process is left alone. MLflow's telemetry is
+    off unless the user has turned it on by MLFLOW_DISABLE_TELEMETRY=false.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    if not mlflow.is_tracking_uri_set():
+        mlflow.set_tracking_uri(default_uri())
+    # Creating the tables is 40 lines of migration log that tell a user nothing.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+
+
+def open_experiment(name: str) -> str:
+    """Create the store and the experiment if they are new; return the experiment's id.
+
+    A file lock stands around it: two jobs that create a SQLite store at once crash it.
+    """
+    from filelock import FileLock
+
+    use_store()
+    import mlflow
+
+    # Set by `mlflow run` and some schedulers; it would silently replace the run we start.
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    EXPERIMENTS.mkdir(exist_ok=True)
+    with FileLock(EXPERIMENTS / "mlflow.lock"):
+        client = mlflow.MlflowClient()
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                client.restore_experiment(found.experiment_id)
+            experiment_id = found.experiment_id
+        else:
+            embedded = mlflow.get_tracking_uri() == default_uri()
+            location = (EXPERIMENTS / "artifacts").as_uri() if embedded else None
+            experiment_id = client.create_experiment(name, artifact_location=location)
+    _close_stale_runs(client, experiment_id)
+    return str(experiment_id)
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_alive(process: str) -> bool:
+    """Return whether a process of this host lives; those of other hosts are taken to live."""
+    host, _, pid = process.rpartition(":")
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _close_stale_runs(client: Any, experiment_id: str) -> None:
+    """Mark runs as killed whose process died without a word (power loss, kill -9)."""
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        process = run.data.tags.get(PROCESS_TAG)
+        if process and process != _this_process() and not _is_alive(process):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def git_commit() -> str | None:
+    """Return the checked-out commit, with ``-dirty`` where files differ; None outside Git."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+@contextlib.contextmanager
+def run(
+    experiment_id: str, name: str, tags: Mapping[str, str], description: str = ""
+) -> Iterator[str]:
+    """Start a run, nested under the active one or under KAZNEWS_PARENT_RUN; yield its id.
+
+    It ends as FINISHED, as FAILED on an error, and as KILLED on Ctrl-C or SIGTERM.
+    """
+    import mlflow
+
+    parent = None if mlflow.active_run() else os.environ.get(PARENT_VARIABLE)
+    commit = git_commit()
+    all_tags = {PROCESS_TAG: _this_process(), **({"git_commit": commit} if commit else {}), **tags}
+    started = mlflow.start_run(
+        experiment_id=experiment_id,
+        run_name=name,
+        nested=mlflow.active_run() is not None or parent is not None,
+        parent_run_id=parent,
+        tags=all_tags,
+        description=description or None,
+    )
+    status = "FAILED"
+    try:
+        with _terminate_as_interrupt():
+            yield str(started.info.run_id)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        mlflow.end_run(status)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that runs are closed; restore it afterwards."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        # Only the main thread may set handlers.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def log_config(flat: Mapping[str, Any], text: str) -> None:
+    """Log every resolved config value as a parameter and the whole as ``config.yaml``."""
+    import mlflow
+
+    mlflow.log_params(dict(flat))
+    mlflow.log_text(text, "config.yaml")
+
+
+def log_task(
+    task: Task,
+    corpus: Corpus,
+    rows: Mapping[str, Any],
+    fitted: FittedTask,
+    reports: Mapping[str, Report],
+    majority: Mapping[str, Report],
+    spread: Mapping[str, tuple[float, float]],
+) -> str:
+    """Log model, datasets, metrics and confusion matrices of one task to the active run.
+
+    Parameters
+    ----------
+    rows : mapping
+        Row numbers of ``train``, ``dev`` and ``test`` in the corpus.
+    reports, majority : mapping
+        The model's reports on ``cv``, ``dev`` and ``test``; the baseline's on ``dev``, ``test``.
+    spread : mapping
+        Mean and standard deviation over folds of every metric.
+
+    Returns
+    -------
+    str
+        Id of the logged model. Metrics are linked to it and to the dataset they were measured on.
+    """
+    import mlflow
+
+    frame = corpus.dataset.select_columns(["text"]).to_pandas()
+    frame[task.name] = corpus.labels(task)
+    datasets = {}
+    for part in SPLITS:
+        datasets[part] = mlflow.data.from_pandas(
+            frame.iloc[rows[part]],
+            name=f"{corpus.name}-{part}",
+            digest=corpus.digest,
+            targets=task.name,
+        )
+        mlflow.log_input(datasets[part], context=part)
+    model_id = _log_pipeline(fitted.pipeline, task.name, {"beta": fitted.beta})
+    datasets["cv"] = datasets["train"]
+    for part, report in reports.items():
+        mlflow.log_metrics(flat_metrics(part, report), dataset=datasets[part], model_id=model_id)
+        mlflow.log_figure(
+            confusion_figure(report, f"{task.name}, {corpus.name} {part}"), f"confusion_{part}.png"
+        )
+        mlflow.log_dict(report.as_dict(), f"report_{part}.json")
+    for part, report in majority.items():
+        mlflow.log_metrics(flat_metrics(f"{part}_majority", report))
+    for name, (mean, deviation) in spread.items():
+        mlflow.log_metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
+    return model_id
+
+
+def log_mean(metrics: Sequence[float]) -> None:
+    """Log the mean of the tasks' cross-validated main metrics, by which sweeps are ranked."""
+    import mlflow
+
+    mlflow.log_metric(SWEEP_METRIC, sum(metrics) / len(metrics))
+
+
+def log_summary(task: Task, reports: Mapping[str, Report], majority: Mapping[str, Report]) -> None:
+    """Log the headline numbers of a task to the parent run, prefixed by the task's name."""
+    import mlflow
+
+    for part, report in reports.items():
+        for name in {"accuracy", task.main_metric}:
+            mlflow.log_metric(f"{task.name}_{part}_{name}", report.metrics[name])
+    for part, report in majority.items():
+        mlflow.log_metric(
+            f"{task.name}_{part}_majority_{task.main_metric}", report.metrics[task.main_metric]
+        )
+
+
+def flat_metrics(prefix: str, report: Report) -> dict[str, float]:
+    """Return a report's metrics under ``<prefix>_<metric>``, the headline's intervals beside."""
+    flat = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
+    for name, (low, high) in report.intervals.items():
+        if name in ("accuracy", "macro_f1", "f_favor_against"):
+            flat |= {f"{prefix}_{name}_ci_low": low, f"{prefix}_{name}_ci_high": high}
+    return flat
+
+
+def _requirements(*packages: str) -> list[str]:
+    from importlib.metadata import version
+
+    return [f"{package}=={version(package)}" for package in packages]
+
+
+def _log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
+    """Log a fitted pipeline in skops format; return the id of the logged model.
+
+    The signature is one string column ``text``. Requirements are given, because inferring them
+    costs seconds a model; kaznews is not among them.
+    """
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from pandas import DataFrame
+
+    with _quiet_mlflow():
+        info = mlflow.sklearn.log_model(
+            pipeline,
+            name=name,
+            serialization_format="skops",
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("string", "text")]), outputs=Schema([ColSpec("string")])
+            ),
+            input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
+            pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
+            params={key: str(value) for key, value in params.items()},
+        )
+    return str(info.model_id)
+
+
+def log_bundle(bundle: Any) -> str:
+    """Log a `predict.Bundle` as a pyfunc model; return the id of the logged model.
+
+    There is no input schema on purpose: with one, MLflow would refuse a list of strings and would
+    answer a null row in its own words. The bundle checks its input itself.
+    """
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from pandas import DataFrame
+
+    outputs = [
+        ColSpec("double" if column.endswith("_confidence") else "string", column)
+        for column in bundle.columns
+    ]
+    with tempfile.TemporaryDirectory() as folder, _quiet_mlflow():
+        bundle.save(Path(folder) / "bundle")
+        info = mlflow.pyfunc.log_model(
+            name=BUNDLE_NAME,
+            loader_module="kaznews.predict",
+            data_path=str(Path(folder) / "bundle"),
+            signature=ModelSignature(outputs=Schema(outputs)),
+            input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
+            pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
+        )
+    return str(info.model_id)
+
+
+@contextlib.contextmanager
+def _quiet_mlflow() -> Iterator[None]:
+    """Hold back MLflow's warnings about what we do on purpose (they are about each model)."""
+    loggers = [
+        logging.getLogger(n) for n in ("mlflow.models.model", "mlflow.pyfunc", "mlflow.sklearn")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def task_model_name(task_name: str) -> str:
+    """Return the registered name of a task's model: ``kaznews-stance-trade-balance``."""
+    return f"{BUNDLE_NAME}-{task_name.replace('_', '-')}"
+
+
+def register(model_id: str, name: str, corpus: Corpus, tags: Mapping[str, str]) -> int:
+    """Register a logged model as the newest version and make it the challenger."""
+    import mlflow
+
+    with _quiet_registry():
+        version = mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags))
+    client = mlflow.MlflowClient()
+    client.update_model_version(
+        name, version.version, f"Trained on {corpus.name} ({corpus.digest}). {corpus.description}"
+    )
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return int(version.version)
+
+
+@contextlib.contextmanager
+def _quiet_registry() -> Iterator[None]:
+    with (
+        contextlib.redirect_stdout(open(os.devnull, "w")),
+        contextlib.redirect_stderr(open(os.devnull, "w")),
+    ):
+        yield
+
+
+def champion_version(name: str = BUNDLE_NAME) -> int | None:
+    """Return the version that the alias champion points to, None if there is none."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return int(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION).version)
+    except MlflowException:
+        return None
+
+
+def promote(version: int | None = None) -> int:
+    """Make a bundle version, and the task models in it, champion; return the version.
+
+    Parameters
+    ----------
+    version : int, optional
+        Default the challenger.
+
+    Raises
+    ------
+    KaznewsError
+        There is no such version.
+    """
+    use_store()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow.MlflowClient()
+    try:
+        if version is None:
+            chosen = client.get_model_version_by_alias(BUNDLE_NAME, CHALLENGER)
+        else:
+            chosen = client.get_model_version(BUNDLE_NAME, str(version))
+    except MlflowException as error:
+        wanted = CHALLENGER if version is None else f"version {version}"
+        raise KaznewsError(f"{BUNDLE_NAME} has no {wanted}: {str(error).splitlines()[0]}") from None
+    for key, value in chosen.tags.items():
+        if key.startswith("version."):
+            client.set_registered_model_alias(key.removeprefix("version."), CHAMPION, value)
+    client.set_registered_model_alias(BUNDLE_NAME, CHAMPION, chosen.version)
+    return int(chosen.version)
+
+
+def start_sweep(experiment_name: str, overrides: Sequence[str]) -> None:
+    """Create the store and the run that the jobs of a sweep hang under; export its id."""
+    experiment_id = open_experiment(experiment_name)
+    import mlflow
+
+    tags = {"mlflow.runName": f"sweep: {' '.join(overrides)}", "kind": "sweep"}
+    tags[PROCESS_TAG] = _this_process()
+    created = mlflow.MlflowClient().create_run(experiment_id, tags=tags)
+    os.environ[PARENT_VARIABLE] = created.info.run_id
+    os.environ[SWEEP_VARIABLE] = str(os.getpid())
+
+
+def end_sweep(status: str) -> str:
+    """Close the sweep that this process opened, if any; return its jobs as a table, best first."""
+    if os.environ.get(SWEEP_VARIABLE) != str(os.getpid()):
+        return ""
+    import mlflow
+
+    run_id = os.environ.pop(PARENT_VARIABLE)
+    del os.environ[SWEEP_VARIABLE]
+    client = mlflow.MlflowClient()
+    client.set_terminated(run_id, status)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    jobs = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    jobs = sorted(jobs, key=lambda job: -job.data.metrics.get(SWEEP_METRIC, -1.0))
+    rows = [["job", "status", "mean main metric, cv"]]
+    rows += [
+        [
+            job.info.run_name,
+            job.info.status,
+            f"{job.data.metrics.get(SWEEP_METRIC, float('nan')):.4f}",
+        ]
+        for job in jobs
+    ]
+    return text_table(rows)
+
+
+def environment_tags() -> dict[str, str]:
+    """Return versions that a result depends on, as run tags."""
+    from importlib.metadata import version
+
+    names = ("scikit-learn", "numpy", "scipy", "mlflow")
+    return {"python": platform.python_version()} | {n: version(n) for n in names}
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as aligned text, the first row underlined."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def serve_ui(port: int) -> None:
+    """Run the MLflow server on 127.0.0.1 over the store until it is stopped; does not return.
+
+    MLflow's own host checks stay on.
+    """
+    use_store()
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith("sqlite:") or Path(uri.removeprefix("sqlite:///")).exists():
+        arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+        if uri == default_uri():
+            arguments += ["--default-artifact-root", (EXPERIMENTS / "artifacts").as_uri()]
+        print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+        os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])
+    raise KaznewsError("there is no run yet: make train")

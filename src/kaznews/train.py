@@ -1,0 +1,453 @@
+"""A Hydra configuration in, trained, evaluated, logged and registered models out.
+
+`main` is Hydra's entry. `train` takes plain typed values, so that it can be called from Python.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hydra.experimental.callback import Callback
+
+from kaznews import tracking
+from kaznews.data import SPLITS, Corpus, Task, load
+from kaznews.errors import KaznewsError
+from kaznews.evaluate import Decision, Report, decide, evaluate, fold_spread
+from kaznews.model import (
+    TEXT_COLUMN,
+    FittedTask,
+    check_targets,
+    fit_majority,
+    train_task,
+    tuples_for_ranges,
+)
+from kaznews.predict import Bundle, BundleTask, seen_keys
+from kaznews.predict import load as load_bundle
+from kaznews.settings import Settings
+from kaznews.split import Split, split_corpus
+
+# Named, because run as a program this module is called __main__.
+log = logging.getLogger("kaznews.train")
+# Below this share of dev that the champion has not been trained on, the two are not compared.
+MIN_UNSEEN = 0.5
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One trained task: the model, its reports on cv, dev and test, the baseline's."""
+
+    task: Task
+    fitted: FittedTask
+    rows: Mapping[str, npt.NDArray[np.int64]]
+    reports: Mapping[str, Report]
+    majority: Mapping[str, Report]
+    spread: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `train` returns."""
+
+    results: tuple[TaskResult, ...]
+    run_id: str
+    versions: Mapping[str, int]
+    decision: Decision | None
+
+    def table(self) -> str:
+        """Return the result table as text: one row a task."""
+        rows = [["task", "metric", "cv", "dev", "test", "95 % interval", "majority", "accuracy"]]
+        for r in self.results:
+            metric, test = r.task.main_metric, r.reports["test"]
+            interval = test.intervals.get(metric)
+            rows.append(
+                [
+                    r.task.name,
+                    metric,
+                    *(f"{r.reports[part].metrics[metric]:.3f}" for part in ("cv", "dev", "test")),
+                    f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "",
+                    f"{r.majority['test'].metrics[metric]:.3f}",
+                    f"{test.metrics['accuracy']:.3f}",
+                ]
+            )
+        return tracking.text_table(rows)
+
+
+def _progress(label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
+    """Return a progress bar for people at a terminal; a log file gets no bar."""
+    from tqdm import tqdm
+
+    def wrap(jobs: Iterable[Any], total: int) -> Iterable[Any]:
+        bar: Iterable[Any] = tqdm(
+            jobs, total=total, desc=label, unit="fit", disable=None, leave=False
+        )
+        return bar
+
+    return wrap
+
+
+def run_task(
+    task: Task,
+    corpus: Corpus,
+    split: Split,
+    vectorizer: Any,
+    classifier: Any,
+    *,
+    n_jobs: int,
+    resamples: int,
+    seed: int,
+) -> TaskResult:
+    """Train one task on train and score it on its folds, on dev and on test."""
+    import pandas as pd
+
+    labels = corpus.labels(task)
+    usable = np.array([label is not None and label not in task.excluded for label in labels])
+    y = np.array([label or "" for label in labels])
+    texts = np.array(corpus.dataset["text"], dtype=object)
+    groups = np.array(corpus.dataset["group"], dtype=object)
+    rows = {part: np.flatnonzero(usable & (split.part == part)) for part in SPLITS}
+    rows["cv"] = rows["train"]
+    fitted = train_task(
+        vectorizer,
+        classifier,
+        texts[rows["train"]].tolist(),
+        y[rows["train"]],
+        split.fold[rows["train"]],
+        n_jobs=n_jobs,
+        progress=_progress(task.name),
+    )
+    majority = fit_majority(y[rows["train"]])
+
+    def report(part: str, classes: Any, probability: Any, resamples: int = 0) -> Report:
+        return evaluate(
+            task,
+            y[rows[part]].tolist(),
+            classes[probability.argmax(axis=1)].tolist(),
+            probability=probability,
+            classes=classes.tolist(),
+            groups=groups[rows[part]].tolist(),
+            resamples=resamples,
+            seed=seed,
+        )
+
+    reports = {"cv": report("cv", fitted.classes, fitted.oof_probability)}
+    baseline = {}
+    for part in ("dev", "test"):
+        frame = pd.DataFrame({TEXT_COLUMN: texts[rows[part]]}, dtype=object)
+        probability = fitted.pipeline.predict_proba(frame)
+        reports[part] = report(part, fitted.classes, probability, resamples)
+        baseline[part] = report(part, majority.classes_, majority.predict_proba(frame))
+    spread = fold_spread(
+        task,
+        y[rows["cv"]].tolist(),
+        fitted.classes[fitted.oof_probability.argmax(axis=1)].tolist(),
+        split.fold[rows["cv"]],
+    )
+    return TaskResult(task, fitted, rows, reports, baseline, spread)
+
+
+def judge(bundle: Bundle, results: Iterable[TaskResult], corpus: Corpus, split: Split) -> Decision:
+    """Decide whether a new bundle replaces the champion, both measured on this run's dev part.
+
+    Dev sentences that the champion was trained on, or whose article it was trained on, do not
+    count for either; if they are the greater part, there is no comparison and no promotion.
+    """
+    majority = {r.task.name: r.majority["dev"].metrics[r.task.main_metric] for r in results}
+    dev = [
+        {"text": text, "article": group, **dict(zip(majority, labels, strict=True))}
+        for text, group, part, *labels in zip(
+            corpus.dataset["text"],
+            corpus.dataset["group"],
+            split.part,
+            *(corpus.labels(r.task) for r in results),
+            strict=True,
+        )
+        if part == "dev"
+    ]
+
+    def main_metrics(judged: Bundle, rows: list[dict[str, Any]]) -> dict[str, float]:
+        metric = {t.task.name: t.task.main_metric for t in bundle.tasks}
+        scores = judged.score(rows, resamples=0)
+        return {name: scores[name].metrics[metric[name]] for name in majority}
+
+    if tracking.champion_version() is None:
+        return decide(main_metrics(bundle, dev), None, majority)
+    try:
+        champion = load_bundle()
+        seen = champion.has_seen([r["text"] for r in dev], [r["article"] for r in dev])
+        unseen = [row for row, known in zip(dev, seen, strict=True) if not known]
+        if len(unseen) < MIN_UNSEEN * len(dev):
+            known = len(dev) - len(unseen)
+            return Decision(
+                False,
+                f"the champion was trained on {known} of {len(dev)} dev sentences or on "
+                "their articles, so the two cannot be compared; `make promote` decides by hand",
+            )
+        return decide(main_metrics(bundle, unseen), main_metrics(champion, unseen), majority)
+    except (KaznewsError, KeyError) as error:
+        return Decision(False, f"the champion cannot be scored on this data: {error}")
+
+
+def train(
+    settings: Settings,
+    vectorizer: Any,
+    classifier: Any,
+    *,
+    names: Mapping[str, str],
+    flat: Mapping[str, Any],
+    config_text: str,
+) -> Outcome:
+    """Train all tasks of the settings, log them under one parent run, register and judge them.
+
+    Parameters
+    ----------
+    settings : Settings
+    vectorizer, classifier : estimators
+        Unfitted.
+    names : mapping
+        Name of the chosen ``data``, ``features`` and ``classifier``, for run names and tags.
+    flat : mapping
+        Every resolved config value under its dotted name.
+    config_text : str
+        The whole resolved config as YAML.
+
+    Raises
+    ------
+    KaznewsError
+        The data are not valid or cannot be split, or an estimator cannot be fitted.
+    """
+    experiment = tracking.open_experiment(settings.experiment_name)
+    corpus = load(settings.source(), settings.task_list())
+    split = split_corpus(
+        corpus,
+        dev_size=settings.split.dev_size,
+        test_size=settings.split.test_size,
+        n_folds=settings.split.n_folds,
+        seed=settings.seed,
+    )
+    counts = ", ".join(f"{(split.part == part).sum()} {part}" for part in SPLITS)
+    log.info(
+        "data=%s (%s): %s sentences, split %s", corpus.name, corpus.digest, counts, split.origin
+    )
+    tags = {
+        "data": corpus.name,
+        "data_digest": corpus.digest,
+        **tracking.environment_tags(),
+        **names,
+    }
+    title = f"{corpus.name}: {names['features']} + {names['classifier']}"
+    note = f"{corpus.description}\n\n{counts} sentences, split {split.origin}, by article."
+    results, model_ids = [], {}
+    with tracking.run(experiment, title, {**tags, "kind": "parent"}, note) as run_id:
+        tracking.log_config(flat, config_text)
+        for task in corpus.tasks:
+            name = f"{task.name} · {title}"
+            with tracking.run(experiment, name, {**tags, "task": task.name, "kind": "task"}, note):
+                result = run_task(
+                    task,
+                    corpus,
+                    split,
+                    vectorizer,
+                    classifier,
+                    n_jobs=settings.n_jobs,
+                    resamples=settings.resamples,
+                    seed=settings.seed,
+                )
+                tracking.log_config(flat, config_text)
+                model_ids[task.name] = tracking.log_task(
+                    task,
+                    corpus,
+                    result.rows,
+                    result.fitted,
+                    result.reports,
+                    result.majority,
+                    result.spread,
+                )
+            results.append(result)
+            metric = task.main_metric
+            log.info(
+                "%s: %s %.3f on test", task.name, metric, result.reports["test"].metrics[metric]
+            )
+        outcome = _conclude(settings, corpus, split, results, model_ids, run_id)
+    return outcome
+
+
+def _conclude(
+    settings: Settings,
+    corpus: Corpus,
+    split: Split,
+    results: list[TaskResult],
+    model_ids: dict[str, str],
+    run_id: str,
+) -> Outcome:
+    """Log the bundle and the summary in the parent run, register versions, judge the bundle."""
+    for r in results:
+        tracking.log_summary(r.task, r.reports, r.majority)
+    tracking.log_mean([r.reports["cv"].metrics[r.task.main_metric] for r in results])
+    complete = len(results) == len(settings.tasks) and len(results) > 1
+    train_rows = np.flatnonzero(split.part == "train")
+    bundle = Bundle(
+        tuple(BundleTask(r.task, r.fitted.pipeline) for r in results),
+        seen_keys(
+            [corpus.dataset["text"][i] for i in train_rows],
+            [corpus.dataset["group"][i] for i in train_rows],
+        ),
+    )
+    bundle_id = tracking.log_bundle(bundle) if complete else None
+    if not settings.register:
+        return Outcome(tuple(results), run_id, {}, None)
+    versions = {}
+    for r in results:
+        name = tracking.task_model_name(r.task.name)
+        versions[name] = tracking.register(model_ids[r.task.name], name, corpus, {})
+    if bundle_id is None:
+        log.info("no bundle: it needs all tasks, this run trained %d", len(results))
+        return Outcome(tuple(results), run_id, versions, None)
+    decision = judge(bundle, results, corpus, split)
+    version = tracking.register(
+        bundle_id,
+        tracking.BUNDLE_NAME,
+        corpus,
+        {f"version.{name}": str(v) for name, v in versions.items()}
+        | {"decision": ("promoted: " if decision.promote else "not promoted: ") + decision.reason},
+    )
+    versions[tracking.BUNDLE_NAME] = version
+    if decision.promote:
+        tracking.promote(version)
+    return Outcome(tuple(results), run_id, versions, decision)
+
+
+class SweepRun(Callback):
+    """Opens the run that all jobs of a ``--multirun`` hang under, before they are launched."""
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        """Create store, experiment and parent run; jobs inherit its id by the environment."""
+        tracking.start_sweep(str(config.experiment_name), list(config.hydra.overrides.task))
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Close the parent run and print its jobs, best first."""
+        print(tracking.end_sweep("FINISHED"))
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings and lists of mappings as one mapping with dotted names."""
+    if isinstance(value, Mapping):
+        items = [(str(key), v) for key, v in value.items()]
+    elif isinstance(value, list) and any(isinstance(v, Mapping | list) for v in value):
+        items = [(str(i), v) for i, v in enumerate(value)]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, v in items:
+        flat |= _flatten(v, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome:
+    """Check a composed Hydra config, turn it into plain values and estimators, and train.
+
+    Raises
+    ------
+    KaznewsError
+        A key is unknown, a value has the wrong type, or a ``_target_`` is not an estimator.
+    """
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(Settings), config)
+        settings: Settings = OmegaConf.to_object(typed)  # type: ignore[assignment]
+        plain: Any = OmegaConf.to_container(typed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise KaznewsError(f"configuration: {str(error).splitlines()[0]}") from None
+    estimators = {}
+    for group in ("features", "classifier"):
+        check_targets(plain[group], group)
+        try:
+            estimators[group] = tuples_for_ranges(instantiate(plain[group], _convert_="all"))
+        except (HydraException, TypeError, AttributeError) as error:
+            raise KaznewsError(f"{group}: {str(error).splitlines()[0]}") from None
+    return train(
+        settings,
+        estimators["features"],
+        estimators["classifier"],
+        names={
+            group: str(choices.get(group)) for group in ("features", "classifier", "experiment")
+        },
+        flat=_flatten(plain),
+        config_text=OmegaConf.to_yaml(OmegaConf.create(plain), sort_keys=False),
+    )
+
+
+def register_resolvers() -> None:
+    """Let configs say ``${project:}`` for the absolute project folder."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("project", lambda: str(tracking.ROOT), replace=True)
+
+
+def _hydra_job(config: Any) -> float:
+    """Run one job of Hydra; the returned mean cross-validated main metric serves optimisers."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    choices = {str(k): str(v) for k, v in HydraConfig.get().runtime.choices.items()}
+    try:
+        outcome = run_from_config(config, choices)
+    except KaznewsError as error:
+        # Raised through Hydra it would gain a traceback; in a sweep Hydra has to collect it.
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        sys.exit(_complain(error))
+    print(f"\n{outcome.table()}\n")
+    for name, version in outcome.versions.items():
+        print(f"registered {name} version {version}")
+    if outcome.decision is not None:
+        verdict = "is champion" if outcome.decision.promote else "stays challenger"
+        print(f"{tracking.BUNDLE_NAME} {verdict}: {outcome.decision.reason}")
+    print("\nNext:  make ui                  look at the run")
+    print('       make predict TEXT="…"    use the champion')
+    return float(np.mean([r.reports["cv"].metrics[r.task.main_metric] for r in outcome.results]))
+
+
+def main() -> None:
+    """Train as the command line says; see conf/config.yaml.
+
+    Exit codes: 0 done, 2 the user's to mend (one message, no traceback), 130 interrupted.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    # Hydra would print its own traceback and exit with 1; we decide here.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    run = hydra.main(
+        version_base="1.3", config_path=str(tracking.ROOT / "conf"), config_name="config"
+    )(_hydra_job)
+    try:
+        run()
+    except (KaznewsError, HydraException, OmegaConfBaseException) as error:
+        tracking.end_sweep("FAILED")
+        sys.exit(_complain(error))
+    except KeyboardInterrupt:
+        tracking.end_sweep("KILLED")
+        print("interrupted: no version was registered", file=sys.stderr)
+        sys.exit(130)
+
+
+def _complain(error: Exception) -> int:
+    print(f"error: {str(error).strip()}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()
