@@ -108,8 +108,8 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from kaznews.data import read_rows
+    from kaznews.evaluate import text_table
     from kaznews.predict import load
-    from kaznews.tracking import text_table
 
     rows = read_rows(Path(arguments.data))
     if arguments.split:
@@ -145,7 +145,7 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 def _data(arguments: argparse.Namespace) -> None:
     from kaznews import gold
-    from kaznews.tracking import ROOT
+    from kaznews.root import ROOT
 
     gold.prepare(ROOT / "data" / "gold", Path(arguments.mirror) if arguments.mirror else None)
 

@@ -274,3 +274,10 @@ def decide(
     old = sum(champion[task] for task in challenger) / len(challenger)
     comparison = f"mean of main metrics on dev {new:.4f} against the champion's {old:.4f}"
     return Decision(new > old, comparison)
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as aligned text, the first row underlined."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])

@@ -107,6 +107,7 @@ def texts_path(labels: Path) -> Path:
 def _fetch(entry: dict[str, Any], mirror: Path | None) -> bytes:
     """Return the bytes of a source file, checked against its SHA-256; raise KaznewsError."""
     name = f"{entry['repo']}/{entry['path']}"
+    content: bytes
     if mirror is not None:
         try:
             content = (mirror / entry["repo"] / entry["path"]).read_bytes()
@@ -117,7 +118,7 @@ def _fetch(entry: dict[str, Any], mirror: Path | None) -> bytes:
     else:
         try:
             with urllib.request.urlopen(RAW_URL.format(**entry), timeout=TIMEOUT_SECONDS) as reply:
-                content = bytes(reply.read())
+                content = reply.read()
         except (urllib.error.URLError, OSError) as error:
             raise KaznewsError(
                 f"cannot fetch {name} at commit {entry['commit'][:12]}: {error}; "

@@ -18,6 +18,13 @@ import numpy.typing as npt
 from kaznews.errors import KaznewsError
 
 TEXT_COLUMN = "text"
+# All that a saved model may hold beyond what skops trusts by itself: two parts of scikit-learn's
+# own temperature scaling, and the training matrix of neighbour classifiers. None of them runs code.
+TRUSTED_TYPES = [
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
+]
 TARGET_PACKAGES = ("sklearn", "kaznews")
 # exp(-4) to exp(6): beyond, probabilities are uniform or one-hot to machine precision.
 _LOG_BETA_BOUNDS = (-4.0, 6.0)
@@ -344,7 +351,8 @@ def compact(vectorizer: Any) -> Any:
     """Return an equal fitted vectorizer that holds its vocabulary as one array.
 
     A dict of n-grams is written by skops as one node an entry: 64 MB and 3 seconds for 33,000.
-    scikit-learn rebuilds the dict from the ``vocabulary`` parameter when it is first needed.
+    scikit-learn builds ``vocabulary_`` from the parameter ``vocabulary`` when it is first needed;
+    `forget_dicts` drops it again before a model is saved.
     """
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
@@ -364,5 +372,25 @@ def compact(vectorizer: Any) -> Any:
     stock = stock_class(**{**vectorizer.get_params(), "vocabulary": vocabulary}).fit([""])
     if is_tfidf and vectorizer.use_idf:
         stock.idf_ = vectorizer.idf_
-    del stock.vocabulary_
     return stock
+
+
+def vectorizers(pipeline: Any) -> list[Any]:
+    """Return the fitted vectorizers of a pipeline that `train_task` made, in column order."""
+    from sklearn.pipeline import FeatureUnion
+
+    if not hasattr(pipeline, "named_steps"):
+        # CalibratedClassifierCV around the pipeline of a classifier that is not linear.
+        pipeline = pipeline.calibrated_classifiers_[0].estimator
+    vectorizer = pipeline.named_steps["text"].named_transformers_["vectorizer"]
+    vectorizer = getattr(vectorizer, "estimator", vectorizer)
+    if isinstance(vectorizer, FeatureUnion):
+        return [part for _, part in vectorizer.transformer_list]
+    return [vectorizer]
+
+
+def forget_dicts(pipeline: Any) -> None:
+    """Drop the vocabulary dicts that scikit-learn can build again from arrays (see `compact`)."""
+    for vectorizer in vectorizers(pipeline):
+        if isinstance(getattr(vectorizer, "vocabulary", None), np.ndarray):
+            vars(vectorizer).pop("vocabulary_", None)

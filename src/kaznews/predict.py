@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Report, evaluate
-from kaznews.model import TEXT_COLUMN
+from kaznews.model import TEXT_COLUMN, TRUSTED_TYPES, forget_dicts
 from kaznews.text import normalize, text_hash
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ class Bundle:
         manifest = {"format": BUNDLE_FORMAT, "tasks": [asdict(t.task) for t in self.tasks]}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         for t in self.tasks:
+            forget_dicts(t.pipeline)
             skops.io.dump(t.pipeline, folder / f"{t.task.name}.skops")
         np.save(folder / SEEN, self.seen, allow_pickle=False)
 
@@ -233,13 +234,16 @@ class Bundle:
             for entry in manifest["tasks"]:
                 entry = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
                 task = Task(**entry)
-                # trusted=[]: only what skops itself trusts, never a list from the file.
-                pipeline = skops.io.load(folder / f"{task.name}.skops", trusted=[])
+                # Our own list, never the one in the file.
+                path = folder / f"{task.name}.skops"
+                pipeline = skops.io.load(path, trusted=TRUSTED_TYPES)
                 tasks.append(BundleTask(task, pipeline))
             seen = np.load(folder / SEEN, allow_pickle=False)
         except UntrustedTypesFoundException as error:
             raise KaznewsError(f"refused to load {folder.name}: {error}") from None
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except KaznewsError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise KaznewsError(f"{folder} is not a kaznews bundle: {error!r}") from error
         return cls(tuple(tasks), seen)
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +14,12 @@ from typing import Any
 
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.errors import KaznewsError
-from kaznews.evaluate import Report
-from kaznews.model import FittedTask
+from kaznews.evaluate import Report, text_table
+from kaznews.model import TRUSTED_TYPES, FittedTask, forget_dicts
 from kaznews.plots import confusion_figure
+from kaznews.provenance import git_commit, is_alive, this_process
+from kaznews.root import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
 BUNDLE_NAME = "kaznews"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -66,62 +64,43 @@ def open_experiment(name: str) -> str:
 
     # Set by `mlflow run` and some schedulers; it would silently replace the run we start.
     os.environ.pop("MLFLOW_RUN_ID", None)
-    EXPERIMENTS.mkdir(exist_ok=True)
-    with FileLock(EXPERIMENTS / "mlflow.lock"):
-        client = mlflow.MlflowClient()
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                client.restore_experiment(found.experiment_id)
-            experiment_id = found.experiment_id
-        else:
-            embedded = mlflow.get_tracking_uri() == default_uri()
-            location = (EXPERIMENTS / "artifacts").as_uri() if embedded else None
-            experiment_id = client.create_experiment(name, artifact_location=location)
-    _close_stale_runs(client, experiment_id)
-    return str(experiment_id)
+    database = _sqlite_path(mlflow.get_tracking_uri())
+    if database is None:
+        return _find_or_create(name, None)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
+        experiment_id = _find_or_create(name, (database.parent / "artifacts").as_uri())
+    _close_stale_runs(experiment_id)
+    return experiment_id
 
 
-def _this_process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def _sqlite_path(uri: str) -> Path | None:
+    """Return the absolute path of a SQLite store, None for servers and other databases."""
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
 
-def _is_alive(process: str) -> bool:
-    """Return whether a process of this host lives; those of other hosts are taken to live."""
-    host, _, pid = process.rpartition(":")
-    if host != socket.gethostname():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _find_or_create(name: str, artifact_location: str | None) -> str:
+    import mlflow
+
+    # Constructing a client is what creates the tables.
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name, artifact_location=artifact_location))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
 
 
-def _close_stale_runs(client: Any, experiment_id: str) -> None:
+def _close_stale_runs(experiment_id: str) -> None:
     """Mark runs as killed whose process died without a word (power loss, kill -9)."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         process = run.data.tags.get(PROCESS_TAG)
-        if process and process != _this_process() and not _is_alive(process):
+        if process and process != this_process() and not is_alive(process):
             client.set_terminated(run.info.run_id, "KILLED")
-
-
-def git_commit() -> str | None:
-    """Return the checked-out commit, with ``-dirty`` where files differ; None outside Git."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
 
 
 @contextlib.contextmanager
@@ -136,7 +115,7 @@ def run(
 
     parent = None if mlflow.active_run() else os.environ.get(PARENT_VARIABLE)
     commit = git_commit()
-    all_tags = {PROCESS_TAG: _this_process(), **({"git_commit": commit} if commit else {}), **tags}
+    all_tags = {PROCESS_TAG: this_process(), **({"git_commit": commit} if commit else {}), **tags}
     started = mlflow.start_run(
         experiment_id=experiment_id,
         run_name=name,
@@ -283,11 +262,13 @@ def _log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
     from mlflow.types import ColSpec, Schema
     from pandas import DataFrame
 
+    forget_dicts(pipeline)
     with _quiet_mlflow():
         info = mlflow.sklearn.log_model(
             pipeline,
             name=name,
             serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
             signature=ModelSignature(
                 inputs=Schema([ColSpec("string", "text")]), outputs=Schema([ColSpec("string")])
             ),
@@ -420,7 +401,7 @@ def start_sweep(experiment_name: str, overrides: Sequence[str]) -> None:
     import mlflow
 
     tags = {"mlflow.runName": f"sweep: {' '.join(overrides)}", "kind": "sweep"}
-    tags[PROCESS_TAG] = _this_process()
+    tags[PROCESS_TAG] = this_process()
     created = mlflow.MlflowClient().create_run(experiment_id, tags=tags)
     os.environ[PARENT_VARIABLE] = created.info.run_id
     os.environ[SWEEP_VARIABLE] = str(os.getpid())
@@ -451,21 +432,6 @@ def end_sweep(status: str) -> str:
     return text_table(rows)
 
 
-def environment_tags() -> dict[str, str]:
-    """Return versions that a result depends on, as run tags."""
-    from importlib.metadata import version
-
-    names = ("scikit-learn", "numpy", "scipy", "mlflow")
-    return {"python": platform.python_version()} | {n: version(n) for n in names}
-
-
-def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as aligned text, the first row underlined."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
-
-
 def serve_ui(port: int) -> None:
     """Run the MLflow server on 127.0.0.1 over the store until it is stopped; does not return.
 
@@ -475,10 +441,11 @@ def serve_ui(port: int) -> None:
     import mlflow
 
     uri = mlflow.get_tracking_uri()
-    if not uri.startswith("sqlite:") or Path(uri.removeprefix("sqlite:///")).exists():
-        arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-        if uri == default_uri():
-            arguments += ["--default-artifact-root", (EXPERIMENTS / "artifacts").as_uri()]
-        print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-        os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])
-    raise KaznewsError("there is no run yet: make train")
+    database = _sqlite_path(uri)
+    arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    if database is not None:
+        if not database.exists():
+            raise KaznewsError("there is no run yet: make train")
+        arguments += ["--default-artifact-root", (database.parent / "artifacts").as_uri()]
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])

@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from kaznews import tracking
 from kaznews.data import SPLITS, Corpus, Task, load
 from kaznews.errors import KaznewsError
-from kaznews.evaluate import Decision, Report, decide, evaluate, fold_spread
+from kaznews.evaluate import Decision, Report, decide, evaluate, fold_spread, text_table
 from kaznews.model import (
     TEXT_COLUMN,
     FittedTask,
@@ -30,6 +30,8 @@ from kaznews.model import (
 )
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.predict import load as load_bundle
+from kaznews.provenance import environment_tags
+from kaznews.root import ROOT
 from kaznews.settings import Settings
 from kaznews.split import Split, split_corpus
 
@@ -76,7 +78,7 @@ class Outcome:
                     f"{test.metrics['accuracy']:.3f}",
                 ]
             )
-        return tracking.text_table(rows)
+        return text_table(rows)
 
 
 def _progress(label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
@@ -238,7 +240,7 @@ def train(
     tags = {
         "data": corpus.name,
         "data_digest": corpus.digest,
-        **tracking.environment_tags(),
+        **environment_tags(),
         **names,
     }
     title = f"{corpus.name}: {names['features']} + {names['classifier']}"
@@ -364,6 +366,8 @@ def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome:
 
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Settings), config)
+        if missing := sorted(OmegaConf.missing_keys(typed)):
+            raise KaznewsError(f"configuration: give a value for {', '.join(missing)}")
         settings: Settings = OmegaConf.to_object(typed)  # type: ignore[assignment]
         plain: Any = OmegaConf.to_container(typed, resolve=True)
     except OmegaConfBaseException as error:
@@ -391,7 +395,7 @@ def register_resolvers() -> None:
     """Let configs say ``${project:}`` for the absolute project folder."""
     from omegaconf import OmegaConf
 
-    OmegaConf.register_new_resolver("project", lambda: str(tracking.ROOT), replace=True)
+    OmegaConf.register_new_resolver("project", lambda: str(ROOT), replace=True)
 
 
 def _hydra_job(config: Any) -> float:
@@ -430,9 +434,9 @@ def main() -> None:
     register_resolvers()
     # Hydra would print its own traceback and exit with 1; we decide here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    run = hydra.main(
-        version_base="1.3", config_path=str(tracking.ROOT / "conf"), config_name="config"
-    )(_hydra_job)
+    run = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")(
+        _hydra_job
+    )
     try:
         run()
     except (KaznewsError, HydraException, OmegaConfBaseException) as error:

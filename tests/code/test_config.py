@@ -1,0 +1,98 @@
+"""The configuration: every option composes, deltas only, wrong values refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from kaznews.errors import KaznewsError
+from kaznews.model import check_targets
+from kaznews.root import ROOT
+from kaznews.settings import Settings
+from kaznews.train import register_resolvers, run_from_config
+
+CONF = ROOT / "conf"
+GROUPS = ["task", "data", "split", "features", "classifier", "experiment"]
+OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def composed(*overrides: str) -> Any:
+    return compose("config", overrides=["data.files=[x.jsonl]", *overrides])
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_into_the_schema(group: str, option: str) -> None:
+    config = OmegaConf.merge(OmegaConf.structured(Settings), composed(f"{group}={option}"))
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, Settings)
+    assert settings.task_list()
+    check_targets(settings.features, "features")
+    check_targets(settings.classifier, "classifier")
+
+
+def test_the_groups_are_those_of_the_house() -> None:
+    assert sorted(GROUPS) == sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    assert len((CONF / "config.yaml").read_text("utf-8").splitlines()) < 25
+
+
+@pytest.mark.parametrize("preset", [o for g, o in OPTIONS if g == "experiment"])
+def test_a_preset_holds_deltas_only(preset: str) -> None:
+    base = OmegaConf.to_container(composed(), resolve=False)
+    own = yaml.safe_load((CONF / "experiment" / f"{preset}.yaml").read_text("utf-8"))
+    for entry in own.pop("defaults", []):
+        ((key, value),) = entry.items()
+        assert key.startswith("override /")
+        assert value != compose_choice(key.removeprefix("override /"))
+    chosen = OmegaConf.to_container(composed(f"experiment={preset}"), resolve=False)
+    for key, value in own.items():
+        assert base[key] != value
+        assert chosen[key] == value
+
+
+def compose_choice(group: str) -> str:
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text("utf-8"))["defaults"]
+    return next(str(d[group]) for d in defaults if isinstance(d, dict) and group in d)
+
+
+def test_the_first_line_of_every_option_says_what_it_is() -> None:
+    for group, option in OPTIONS:
+        lines = (CONF / group / f"{option}.yaml").read_text("utf-8").splitlines()
+        assert any(line.startswith("# ") and "@package" not in line for line in lines[:2])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+colour=red", "configuration: Key 'colour' not in 'Settings'"),
+        ("seed=often", "configuration: Value 'often' .* could not be converted to Integer"),
+        ("split.n_folds=[1]", "configuration: .*"),
+        ("classifier._target_=os.system", "classifier._target_=os.system: expected an estimator"),
+        ("+classifier.colour=red", "classifier: Error in call to target .*LinearSVC"),
+    ],
+)
+def test_wrong_values_are_one_clear_error(override: str, message: str) -> None:
+    with pytest.raises(KaznewsError, match=message) as caught:
+        run_from_config(composed("data.files=[nowhere.jsonl]", override), {})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_order_of_classes_is_that_of_the_guidelines() -> None:
+    settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Settings), composed()))
+    topic, *stances = settings.task_list()
+    assert topic.labels[:3] == ("economic_cooperation", "trade_balance", "economy")
+    assert topic.excluded == ("unclear",)
+    assert [s.labels for s in stances] == [("favor", "against", "none")] * 2

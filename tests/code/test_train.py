@@ -1,0 +1,253 @@
+"""Whole runs: what they log, that they repeat, and what remains of interrupted ones."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import TASKS, run_train, store_environment
+
+from kaznews.data import Source, load
+
+QUICK = ["data=files", "experiment=quick", "+features.max_features=500"]
+
+
+def client(folder: Path) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+def runs(folder: Path) -> list[Any]:
+    c = client(folder)
+    experiment = c.get_experiment_by_name("kaznews")
+    return list(c.search_runs([experiment.experiment_id]))
+
+
+def metrics_of(folder: Path) -> dict[str, dict[str, float]]:
+    return {run.data.tags.get("task", "parent"): run.data.metrics for run in runs(folder)}
+
+
+def test_one_parent_and_a_child_a_task(store: Path) -> None:
+    by_task = {run.data.tags.get("task", "parent"): run for run in runs(store)}
+    assert set(by_task) == {"parent", *(task.name for task in TASKS)}
+    parent = by_task.pop("parent")
+    assert parent.info.status == "FINISHED"
+    for run in by_task.values():
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_child_logs_what_a_reviewer_needs(store: Path, task: Any) -> None:
+    run = next(r for r in runs(store) if r.data.tags.get("task") == task.name)
+    for part in ("cv", "dev", "test"):
+        names = ["accuracy", "macro_f1", "log_loss", *(f"f1_{label}" for label in task.labels)]
+        names += ["f_favor_against"] if "favor" in task.labels else []
+        assert {f"{part}_{name}" for name in names} <= set(run.data.metrics)
+    assert f"test_majority_{task.main_metric}" in run.data.metrics
+    assert f"cv_{task.main_metric}_std" in run.data.metrics
+    low, high = (run.data.metrics[f"test_{task.main_metric}_ci_{side}"] for side in ("low", "high"))
+    assert low <= run.data.metrics[f"test_{task.main_metric}"] <= high
+    assert run.data.params["classifier.C"] == "0.5"
+    assert run.data.params["features.ngram_range"] == "[2, 5]"
+    assert run.data.params["seed"] == "0"
+    assert {d.dataset.digest for d in run.inputs.dataset_inputs} == {run.data.tags["data_digest"]}
+    assert sorted(d.dataset.name for d in run.inputs.dataset_inputs) == [
+        "files-dev", "files-test", "files-train",
+    ]  # fmt: skip
+    files = {f.path for f in client(store).list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "confusion_test.png", "report_test.json"} <= files
+    (model,) = run.outputs.model_outputs
+    logged = client(store).get_logged_model(model.model_id)
+    assert any(m.key == f"test_{task.main_metric}" for m in logged.metrics)
+
+
+def test_versions_and_aliases(store: Path) -> None:
+    c = client(store)
+    names = {m.name for m in c.search_registered_models()}
+    assert names == {
+        "kaznews", "kaznews-topic",
+        "kaznews-stance-economic-cooperation", "kaznews-stance-trade-balance",
+    }  # fmt: skip
+    for name in names:
+        assert str(c.get_model_version_by_alias(name, "challenger").version) == "1"
+        assert str(c.get_model_version_by_alias(name, "champion").version) == "1"
+    assert "promoted" in c.get_model_version("kaznews", "1").tags["decision"]
+
+
+def test_what_is_printed(store: Path) -> None:
+    said = (store / "stdout.txt").read_text("utf-8")
+    for words in ("stance_trade_balance", "is champion", "make ui", 'make predict TEXT="…"'):
+        assert words in said
+    assert "\r" not in said
+
+
+def test_two_runs_are_byte_equal_and_the_directory_does_not_matter(
+    small_file: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, cwd in zip(folders, (tmp_path, Path("/")), strict=True):
+        folder.mkdir()
+        done = run_train(folder, *QUICK, f"data.files=[{small_file}]", "resamples=50", cwd=cwd)
+        assert done.returncode == 0, done.stderr
+    first, second = map(metrics_of, folders)
+    assert first == second
+    assert first["topic"]
+
+
+def test_mlflow_run_id_of_the_environment_does_not_replace_our_runs(
+    small_file: Path, tmp_path: Path
+) -> None:
+    done = run_train(
+        tmp_path,
+        *QUICK,
+        "task=topic",
+        f"data.files=[{small_file}]",
+        env={"MLFLOW_RUN_ID": "0" * 32},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(runs(tmp_path)) == 2
+
+
+def test_two_jobs_of_a_sweep_share_a_fresh_store_and_one_parent(
+    small_file: Path, tmp_path: Path
+) -> None:
+    done = run_train(
+        tmp_path, "--multirun", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *QUICK,
+        "task=topic", f"data.files=[{small_file}]", "classifier=complement_nb,linear_svc",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = runs(tmp_path)
+    (sweep,) = [r for r in found if r.data.tags.get("kind") == "sweep"]
+    jobs = [r for r in found if r.data.tags.get("mlflow.parentRunId") == sweep.info.run_id]
+    assert len(jobs) == 2
+    assert {r.info.status for r in found} == {"FINISHED"}
+    assert "files: word + complement_nb" in done.stdout
+    assert len([r for r in found if r.data.tags.get("task") == "topic"]) == 2
+    assert client(tmp_path).search_registered_models() == []
+
+
+def test_two_processes_may_open_a_fresh_store_at_once(small_file: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "kaznews.train", *QUICK, "task=topic", f"data.files=[{small_file}]",
+        f"hydra.run.dir={tmp_path}/hydra", "n_jobs=1",
+    ]  # fmt: skip
+    started = [
+        subprocess.Popen(
+            command, env=store_environment(tmp_path), stderr=subprocess.PIPE, cwd=tmp_path
+        )
+        for _ in range(2)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors.decode()
+    assert len(runs(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [(signal.SIGTERM, "KILLED"), (signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")],
+)
+def test_an_interrupted_run_is_marked_and_leaves_no_version(
+    small_file: Path, tmp_path: Path, signum: int, status: str
+) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "kaznews.train", "data=files", f"data.files=[{small_file}]",
+            f"hydra.run.dir={tmp_path}/hydra", "n_jobs=1", "classifier=logistic_regression",
+        ],
+        env=store_environment(tmp_path), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    # The first line is printed when the store stands and the data are loaded.
+    assert "train" in process.stdout.readline()
+    deadline = time.monotonic() + 60
+    while not any(r.data.tags.get("kind") == "task" for r in runs(tmp_path)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signum)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert {r.info.status for r in runs(tmp_path)} == {status}
+    again = run_train(tmp_path, *QUICK, "register=true", f"data.files=[{small_file}]")
+    assert again.returncode == 0, again.stderr
+    states = sorted(r.info.status for r in runs(tmp_path))
+    assert states == ["FINISHED"] * 4 + ["KILLED"] * 2
+    assert {m.latest_versions[0].version for m in client(tmp_path).search_registered_models()} == {
+        "1"
+    }
+
+
+def test_a_failing_run_is_marked_as_failed(small_file: Path, tmp_path: Path) -> None:
+    done = run_train(
+        tmp_path, *QUICK, f"data.files=[{small_file}]", "classifier.C=-1", "register=true"
+    )
+    assert done.returncode == 2
+    assert "cannot fit LinearSVC" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {r.info.status for r in runs(tmp_path)} == {"FAILED"}
+    assert client(tmp_path).search_registered_models() == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=nowhere"], "Could not find 'data/nowhere'"),
+        (["data=files"], "data.files"),
+        (["data=files", "data.files=[nowhere.jsonl]"], "no file matches nowhere.jsonl"),
+        (["split.n_folds=1"], "split.n_folds must be at least 2"),
+        (["nonsense=1"], "nonsense"),
+    ],
+)
+def test_user_errors_exit_with_2_and_no_traceback(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    done = run_train(tmp_path, *overrides)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def with_split(small_file: Path, target: Path, order: str) -> str:
+    """Write the small file with a split column: articles in turn, ten to a round."""
+    rows = [json.loads(line) for line in small_file.open(encoding="utf-8")]
+    corpus = load(Source("files", (str(small_file),)), TASKS)
+    turn = {group: i for i, group in enumerate(sorted(set(corpus.dataset["group"])))}
+    names = {"t": "train", "d": "dev", "e": "test"}
+    for row, group in zip(rows, corpus.dataset["group"], strict=True):
+        row["split"] = names[order[turn[group] % len(order)]]
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return f"data.files=[{target}]"
+
+
+def test_a_second_champion_needs_a_better_score_on_dev_that_neither_has_seen(
+    small_file: Path, tmp_path: Path
+) -> None:
+    quick = [*QUICK, "register=true"]
+    data = with_split(small_file, tmp_path / "one.jsonl", "ttttttddee")
+    first = run_train(tmp_path, *quick, data)
+    same = run_train(tmp_path, *quick, data)
+    assert "kaznews is champion: first model" in first.stdout
+    assert "kaznews stays challenger: mean of main metrics" in same.stdout
+    c = client(tmp_path)
+    assert str(c.get_model_version_by_alias("kaznews", "champion").version) == "1"
+    assert str(c.get_model_version_by_alias("kaznews", "challenger").version) == "2"
+    swapped = with_split(small_file, tmp_path / "two.jsonl", "ddttttttee")
+    third = run_train(tmp_path, *quick, swapped)
+    assert "stays challenger: the champion was trained on" in third.stdout
+    better = run_train(tmp_path, *quick, data, "features=char_wb")
+    assert "kaznews is champion: mean of main metrics" in better.stdout
+    by_hand = subprocess.run(
+        [sys.executable, "-m", "kaznews.cli", "promote", "--version", "3"],
+        env=store_environment(tmp_path), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "version 3 is champion" in by_hand.stdout
+    assert str(c.get_model_version_by_alias("kaznews-topic", "champion").version) == "3"
