@@ -23,7 +23,7 @@ train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic cla
 	@$(BIN)/python -m kaznews.train $(ARGS)
 
 test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -11,6 +11,8 @@ import hashlib
 import re
 import unicodedata
 
+from kaznews.script import is_latin_kazakh, to_cyrillic
+
 # Soft hyphen, byte order mark, zero-width space: invisible, and they split words.
 _INVISIBLE = dict.fromkeys((0x00AD, 0xFEFF, 0x200B))
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -35,8 +37,8 @@ def normalize(text: str) -> str:
     """Return the normal form of a sentence.
 
     Unicode NFC; invisible characters deleted; no-break space to space; Latin look-alikes inside
-    Cyrillic words to their Cyrillic twins; white space collapsed and stripped. Case is kept: the
-    vectorizers lower it.
+    Cyrillic words to their Cyrillic twins; a sentence in the Latin alphabet of 2021 to Cyrillic;
+    white space collapsed and stripped. Case is kept: the vectorizers lower it.
 
     Parameters
     ----------
@@ -57,6 +59,10 @@ def normalize(text: str) -> str:
     text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
     if not text.isascii():
         text = _LETTERS.sub(_undo_lookalikes, text)
+        if is_latin_kazakh(text):
+            text = to_cyrillic(text)
+        # Mended letters may compose with a combining mark that followed the wrong one.
+        text = unicodedata.normalize("NFC", text)
     return " ".join(text.split())
 
 
