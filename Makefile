@@ -23,7 +23,7 @@ train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic cla
 	@$(BIN)/python -m kaznews.train $(ARGS)
 
 test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
-	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -48,7 +48,7 @@ promote: $(VENV)/.train ## make the challenger champion, or VERSION=n
 	@$(BIN)/kaznews promote $(if $(VERSION),--version $(VERSION))
 
 results: $(VENV)/.train ## measure the tables of README anew into experiments/results
-	@$(BIN)/python benchmarks/results.py
+	@$(BIN)/python benchmarks/transfer.py
 
 lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --universal --python-version 3.11 \

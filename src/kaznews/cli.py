@@ -37,7 +37,7 @@ def _atomic(target: Path) -> Iterator[Path]:
 
 def _read_input(name: str, column: str) -> list[dict[str, Any]]:
     """Return rows with `text` (and `id` where there is one) of a file or of standard input."""
-    from kaznews.data import read_rows
+    from kaznews.reading import read_rows
 
     if name == "-":
         try:
@@ -107,9 +107,9 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from kaznews.data import read_rows
     from kaznews.evaluate import text_table
     from kaznews.predict import load
+    from kaznews.reading import read_rows
 
     rows = read_rows(Path(arguments.data))
     if arguments.split:

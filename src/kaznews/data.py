@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import glob
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaznews import gold
 from kaznews.errors import KaznewsError, ProblemsError
+from kaznews.reading import Source, read_tables
 from kaznews.text import normalize
 
 if TYPE_CHECKING:
@@ -48,31 +44,6 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where sentences come from.
-
-    Attributes
-    ----------
-    name : str
-        Name of the data set in runs and tables.
-    files : tuple of str
-        Paths or glob patterns of JSON Lines, CSV, TSV, Parquet or any file that `datasets` reads.
-    gold : str or None
-        Folder of label tables whose sentences are derived from public files (see `gold.prepare`).
-    text_column : str
-        The column that holds the sentence.
-    description : str
-        One sentence for people who review runs.
-    """
-
-    name: str
-    files: tuple[str, ...] = ()
-    gold: str | None = None
-    text_column: str = "text"
-    description: str = ""
-
-
-@dataclass(frozen=True)
 class Corpus:
     """Validated sentences, one row each, with what a run records of them.
 
@@ -99,125 +70,8 @@ class Corpus:
         return [None if i is None else names[i] for i in self.dataset[task.name]]
 
 
-def _read_jsonl(path: Path) -> list[Any]:
-    rows, problems = [], []
-    with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                problems.append(
-                    f"{path.name}:{number}: not JSON ({error.msg}): {line.strip()[:60]!r}"
-                )
-                continue
-            if isinstance(row, dict):
-                rows.append(row)
-            else:
-                problems.append(f"{path.name}:{number}: not a JSON object: {line.strip()[:60]!r}")
-    if problems:
-        raise ProblemsError(f"cannot read {path.name}", problems)
-    return rows
-
-
-def _read_csv(path: Path) -> list[Any]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
-        return list(reader)
-
-
-def _read_parquet(path: Path) -> list[Any]:
-    import pyarrow.parquet
-
-    return list(pyarrow.parquet.read_table(path).to_pylist())
-
-
-def _read_text(path: Path) -> list[Any]:
-    with path.open(encoding="utf-8-sig") as stream:
-        return [{"text": line.rstrip("\n")} for line in stream]
-
-
-def _read_with_datasets(path: Path) -> list[Any]:
-    import datasets
-
-    builders = {".json": "json", ".arrow": "arrow", ".gz": "json", ".xml": "xml"}
-    if path.suffix not in builders:
-        known = ", ".join(sorted({*READERS, *builders}))
-        raise KaznewsError(
-            f"unknown file type {path.suffix or path.name!r}: expected one of {known}"
-        )
-    table = datasets.load_dataset(builders[path.suffix], data_files=str(path), split="train")
-    return list(table.to_list())
-
-
-READERS = {
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".parquet": _read_parquet,
-    ".txt": _read_text,
-}
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a file of sentences, one dict a row, without interpreting the columns.
-
-    Parameters
-    ----------
-    path : Path
-        ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``, ``.txt`` (one sentence a line), or another
-        type that `datasets` reads.
-
-    Raises
-    ------
-    KaznewsError
-        The file is missing, of an unknown type, not UTF-8, or broken.
-    """
-    import pyarrow
-
-    try:
-        return READERS.get(path.suffix, _read_with_datasets)(path)
-    except KaznewsError:
-        raise
-    except OSError as error:
-        raise KaznewsError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise KaznewsError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
-    except (csv.Error, pyarrow.ArrowException) as error:
-        raise KaznewsError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
-    except Exception as error:
-        # `datasets` wraps whatever its builders raise in errors of many kinds.
-        raise KaznewsError(f"cannot read {path}: {error}") from error
-
-
-def find_files(source: Source) -> list[Path]:
-    """Return the files of a source in sorted order; raise KaznewsError where there are none."""
-    patterns = list(source.files)
-    if source.gold is not None:
-        labels = Path(source.gold)
-        texts = gold.texts_path(labels)
-        if not texts.exists():
-            if not os.environ.get(gold.MIRROR_VARIABLE):
-                raise KaznewsError(
-                    "the texts of data=gold are not here yet: run `make data` (fetches public "
-                    f"files) or set {gold.MIRROR_VARIABLE} to a local mirror"
-                )
-            gold.prepare(labels)
-        patterns.append(str(texts))
-    files: list[Path] = []
-    for pattern in patterns:
-        found = sorted(glob.glob(pattern, recursive=True))
-        if not found:
-            raise KaznewsError(f"data={source.name}: no file matches {pattern}")
-        files.extend(Path(path) for path in found)
-    if not files:
-        raise KaznewsError(f"data={source.name}: name at least one file (data.files=[path])")
-    return files
-
-
 def _check_row(
-    row: Mapping[str, Any], where: str, source: Source, tasks: Sequence[Task]
+    row: Mapping[str, Any], where: str, part: str | None, source: Source, tasks: Sequence[Task]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the row in normal form and what is wrong with it."""
     problems = []
@@ -231,10 +85,11 @@ def _check_row(
     for column in META_COLUMNS:
         value = row.get(column)
         clean[column] = None if value in (None, "") else str(value)
+    clean["split"] = clean["split"] or part
     if clean["split"] is not None and clean["split"] not in SPLITS:
         problems.append(f"{where}: unknown split {clean['split']!r}: expected one of {SPLITS}")
     for task in tasks:
-        label = row.get(task.name)
+        label = row.get(source.label_columns.get(task.name, task.name))
         if label in (None, ""):
             clean[task.name] = None
         elif label in task.labels or label in task.excluded:
@@ -331,14 +186,21 @@ def load(source: Source, tasks: Sequence[Task]) -> Corpus:
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     seen_columns: Counter[str] = Counter()
-    for path in find_files(source):
-        for number, raw in enumerate(read_rows(path), 1):
-            where = f"{path.name}:{number}"
-            clean, found = _check_row(raw, where, source, tasks)
+    for table in read_tables(source):
+        first = len(rows)
+        for number, raw in enumerate(table.rows, 1):
+            where = f"{table.name}:{number}"
+            clean, found = _check_row(raw, where, table.part, source, tasks)
             clean["where"] = where
             rows.append(clean)
             problems.extend(found)
             seen_columns.update(raw.keys())
+        named = sum(row["split"] is not None for row in rows[first:])
+        if 0 < named < len(table.rows):
+            problems.append(
+                f"{table.name}: {len(table.rows) - named} rows name no split while others do: "
+                "fill the column or drop it"
+            )
     if not rows:
         raise KaznewsError(f"data={source.name} holds no sentence")
     if not seen_columns[source.text_column]:

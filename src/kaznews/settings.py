@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from kaznews.data import Source, Task
+from kaznews.data import Task
+from kaznews.reading import Source
 
 
 @dataclass
@@ -22,10 +23,14 @@ class SourceSettings:
     """An option of conf/data."""
 
     name: str
-    files: list[str]
-    gold: str | None
-    text_column: str
     description: str
+    files: list[str] = field(default_factory=list)
+    gold: str | None = None
+    path: str | None = None
+    config_name: str | None = None
+    text_column: str = "text"
+    label_columns: dict[str, str] = field(default_factory=dict)
+    split_names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -54,8 +59,7 @@ class Settings:
 
     def source(self) -> Source:
         """Return the data source as plain values."""
-        d = self.data
-        return Source(d.name, tuple(d.files), d.gold, d.text_column, d.description)
+        return Source(**{**vars(self.data), "files": tuple(self.data.files)})
 
     def task_list(self) -> tuple[Task, ...]:
         """Return the tasks in the order of the config."""

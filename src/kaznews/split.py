@@ -25,7 +25,7 @@ class Split:
     fold : ndarray of int, shape (n_sentences,)
         0 to n_folds - 1 for train rows, -1 for others.
     origin : str
-        ``fixed`` where the data brought its own parts, ``drawn`` otherwise.
+        ``fixed`` where the data brought all parts, ``drawn`` or ``partly fixed`` otherwise.
     """
 
     part: npt.NDArray[np.str_]
@@ -83,8 +83,8 @@ def split_corpus(
 ) -> Split:
     """Assign every sentence to a part, and every train sentence to a fold.
 
-    Where every row of the data names its split, that split is used; otherwise parts are drawn by
-    group, stratified over all label columns together, so that the tasks share their folds.
+    A split that the data name is kept; rows without one are drawn by group, stratified over all
+    label columns together, so that the tasks share their folds.
 
     Parameters
     ----------
@@ -108,22 +108,20 @@ def split_corpus(
         raise KaznewsError(f"split.n_folds must be at least 2, not {n_folds}")
     groups = list(corpus.dataset["group"])
     everything = np.arange(len(groups))
-    given = list(corpus.dataset["split"]) if "split" in corpus.dataset.column_names else [None]
-    if None in given and len(set(given)) > 1:
-        raise KaznewsError(
-            f"{given.count(None)} rows name no split while others do: fill the column or drop it"
-        )
-    if None not in given:
-        part = np.array(given)
+    part = np.full(len(groups), "", dtype="<U5")
+    if "split" in corpus.dataset.column_names:
+        part[:] = [name or "" for name in corpus.dataset["split"]]
+        _inherit(part, groups)
         _check_fixed(part, groups)
-        origin = "fixed"
-    else:
-        part = np.full(len(groups), "train", dtype="<U5")
-        part[_draw(corpus, everything, groups, max(2, round(1 / test_size)), seed) == 0] = "test"
-        rest = everything[part == "train"]
-        n_splits = max(2, round(len(everything[part != "test"]) / len(everything) / dev_size))
-        part[rest[_draw(corpus, rest, groups, n_splits, seed) == 0]] = "dev"
-        origin = "drawn"
+    given = part != ""
+    if not given.all():
+        rest = everything[~given]
+        n_splits = max(2, round(1 / test_size))
+        part[rest] = np.where(_draw(corpus, rest, groups, n_splits, seed) == 0, "test", "")
+        rest = everything[part == ""]
+        n_splits = max(2, round(len(rest) / ((~given).sum() * dev_size)))
+        part[rest] = np.where(_draw(corpus, rest, groups, n_splits, seed) == 0, "dev", "train")
+    origin = "fixed" if given.all() else "partly fixed" if given.any() else "drawn"
     train = everything[part == "train"]
     fold = np.full(len(groups), -1, dtype=np.int64)
     fold[train] = _draw(corpus, train, groups, n_folds, seed)
@@ -131,13 +129,22 @@ def split_corpus(
     return Split(part, fold, origin)
 
 
+def _inherit(part: npt.NDArray[np.str_], groups: Sequence[str]) -> None:
+    """Give rows without a part the part that another row of their group has, in place."""
+    of_group = {g: name for g, name in zip(groups, part.tolist(), strict=True) if name}
+    for i, group in enumerate(groups):
+        if not part[i]:
+            part[i] = of_group.get(group, "")
+
+
 def _check_fixed(part: npt.NDArray[np.str_], groups: Sequence[str]) -> None:
     missing = [name for name in SPLITS if not (part == name).any()]
-    if missing:
+    if missing and (part != "").all():
         raise KaznewsError(f"the data's own split has no {' and no '.join(missing)} sentence")
     sides: dict[str, set[str]] = {}
     for group, name in zip(groups, part.tolist(), strict=True):
-        sides.setdefault(group, set()).add(name)
+        if name:
+            sides.setdefault(group, set()).add(name)
     problems = [
         f"article {group} is in {' and '.join(sorted(names))}"
         for group, names in sides.items()

@@ -293,13 +293,10 @@ def _conclude(
         tracking.log_summary(r.task, r.reports, r.majority)
     tracking.log_mean([r.reports["cv"].metrics[r.task.main_metric] for r in results])
     complete = len(results) == len(settings.tasks) and len(results) > 1
-    train_rows = np.flatnonzero(split.part == "train")
+    in_train = split.part == "train"
     bundle = Bundle(
         tuple(BundleTask(r.task, r.fitted.pipeline) for r in results),
-        seen_keys(
-            [corpus.dataset["text"][i] for i in train_rows],
-            [corpus.dataset["group"][i] for i in train_rows],
-        ),
+        seen_keys(*(np.array(corpus.dataset[c])[in_train].tolist() for c in ("text", "group"))),
     )
     bundle_id = tracking.log_bundle(bundle) if complete else None
     if not settings.register:
@@ -351,13 +348,24 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome:
-    """Check a composed Hydra config, turn it into plain values and estimators, and train.
+@dataclass(frozen=True)
+class Resolved:
+    """A checked configuration: typed settings, unfitted estimators, and the plain values."""
+
+    settings: Settings
+    vectorizer: Any
+    classifier: Any
+    plain: dict[str, Any]
+
+
+def resolve(config: Any) -> Resolved:
+    """Check a composed Hydra config and turn it into plain values and estimators.
 
     Raises
     ------
     KaznewsError
-        A key is unknown, a value has the wrong type, or a ``_target_`` is not an estimator.
+        A key is unknown, a value is missing or has the wrong type, or a ``_target_`` is not an
+        estimator of scikit-learn or kaznews.
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate
@@ -379,15 +387,21 @@ def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome:
             estimators[group] = tuples_for_ranges(instantiate(plain[group], _convert_="all"))
         except (HydraException, TypeError, AttributeError) as error:
             raise KaznewsError(f"{group}: {str(error).splitlines()[0]}") from None
+    return Resolved(settings, estimators["features"], estimators["classifier"], plain)
+
+
+def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome:
+    """Train as a composed Hydra config says; `choices` names the option taken of each group."""
+    from omegaconf import OmegaConf
+
+    resolved = resolve(config)
     return train(
-        settings,
-        estimators["features"],
-        estimators["classifier"],
-        names={
-            group: str(choices.get(group)) for group in ("features", "classifier", "experiment")
-        },
-        flat=_flatten(plain),
-        config_text=OmegaConf.to_yaml(OmegaConf.create(plain), sort_keys=False),
+        resolved.settings,
+        resolved.vectorizer,
+        resolved.classifier,
+        names={g: str(choices.get(g)) for g in ("features", "classifier", "experiment")},
+        flat=_flatten(resolved.plain),
+        config_text=OmegaConf.to_yaml(OmegaConf.create(resolved.plain), sort_keys=False),
     )
 
 

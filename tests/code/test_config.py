@@ -19,7 +19,9 @@ from kaznews.train import register_resolvers, run_from_config
 
 CONF = ROOT / "conf"
 GROUPS = ["task", "data", "split", "features", "classifier", "experiment"]
-OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+OPTIONS = [
+    (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.stem[0] != "_"
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +33,7 @@ def hydra() -> Iterator[None]:
 
 
 def composed(*overrides: str) -> Any:
-    return compose("config", overrides=["data.files=[x.jsonl]", *overrides])
+    return compose("config", overrides=["data.files=[x.jsonl]", "data.path=x", *overrides])
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

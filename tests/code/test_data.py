@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from tests.conftest import STANCES, TASKS, TOPIC
 
-from kaznews.data import Source, group_rows, load, read_rows
+from kaznews.data import Task, group_rows, load
 from kaznews.errors import KaznewsError, ProblemsError
+from kaznews.reading import Source, read_rows
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Source:
@@ -44,7 +45,8 @@ def test_all_invalid_rows_are_listed_with_file_row_and_value(tmp_path: Path) -> 
     assert "one text in both test and train" in said
     assert "news.jsonl:7: unknown stance_trade_balance 'pro'" in said
     assert "news.jsonl:8: unknown split 'valid'" in said
-    assert len(caught.value.problems) == 8
+    assert "news.jsonl: 5 rows name no split while others do" in said
+    assert len(caught.value.problems) == 9
 
 
 def test_label_order_comes_from_the_config_not_from_the_data(tmp_path: Path) -> None:
@@ -103,6 +105,8 @@ def test_the_digest_sees_text_label_and_article_but_not_the_order(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("a.json", b"{}", "not a JSON array of objects"),
+        ("a.json", b"[1,", "a.json:1: not JSON"),
         ("a.docx", b"", "unknown file type '.docx'"),
         ("a.jsonl", b'{"text": "x"}\n{oops\n', "a.jsonl:2: not JSON"),
         ("a.jsonl", b"[1]\n", "a.jsonl:1: not a JSON object"),
@@ -143,3 +147,67 @@ def test_rows_are_grouped_by_article_contrast_and_text() -> None:
 
 def test_stance_tasks_compare_by_favor_and_against() -> None:
     assert {task.main_metric for task in STANCES} == {"f_favor_against"}
+
+
+def test_a_label_studio_export_is_read_back_as_rows(tmp_path: Path) -> None:
+    def annotation(cancelled: bool = False, **choices: str) -> dict[str, Any]:
+        result = [
+            {"from_name": n, "to_name": "text", "type": "choices", "value": {"choices": [c]}}
+            for n, c in choices.items()
+        ]
+        return {"result": result, "was_cancelled": cancelled}
+
+    tasks = [
+        {"id": 1, "data": {"text": "бір"}, "annotations": [
+            annotation(topic="economy"), annotation(topic="sport", stance_trade_balance="favor"),
+        ]},
+        {"id": 2, "data": {"text": "екі"}, "annotations": [
+            annotation(topic="culture"), annotation(cancelled=True, topic="sport"),
+        ]},
+        {"id": 3, "data": {"text": "үш"}, "annotations": []},
+    ]  # fmt: skip
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks), "utf-8")
+    corpus = load(Source("files", (str(path),)), TASKS)
+    assert corpus.labels(TOPIC) == ["sport", "culture", None]
+    assert corpus.labels(STANCES[1]) == ["favor", None, None]
+
+
+def test_a_hub_set_is_loaded_with_its_splits_and_columns(tmp_path: Path) -> None:
+    """`datasets.load_dataset` is really called, on a folder in the layout of a Hub set."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name, text in (("train", "бір"), ("validation", "екі"), ("test", "үш")):
+        pd.DataFrame({"sentence": [text], "label": ["sport"]}).to_csv(
+            folder / f"{name}.csv", index=False
+        )
+    source = Source(
+        "hub",
+        path=str(folder),
+        text_column="sentence",
+        label_columns={"topic": "label"},
+        split_names={"train": "train", "validation": "dev", "test": "test"},
+    )
+    corpus = load(source, TASKS)
+    assert sorted(zip(corpus.dataset["text"], corpus.dataset["split"], strict=True)) == [
+        ("бір", "train"), ("екі", "dev"), ("үш", "test"),
+    ]  # fmt: skip
+    assert corpus.labels(TOPIC) == ["sport"] * 3
+    with pytest.raises(KaznewsError, match="cannot load"):
+        load(Source("hub", path=str(tmp_path / "nothing")), TASKS)
+
+
+def test_sib200_is_read_from_its_own_files(tmp_path: Path) -> None:
+    for part in ("train", "dev", "test"):
+        content = f"index_id\tcategory\ttext\n1\tsports\t{part} сөйлемі\n"
+        (tmp_path / f"{part}.tsv").write_text(content, "utf-8")
+    task = Task("sib200", ("sports", "travel"))
+    source = Source(
+        "sib200",
+        (f"{tmp_path}/*.tsv",),
+        label_columns={"sib200": "category"},
+        split_names={"train": "train", "dev": "dev", "test": "test"},
+    )
+    corpus = load(source, (task,))
+    assert sorted(corpus.dataset["split"]) == ["dev", "test", "train"]
+    assert corpus.labels(task) == ["sports"] * 3

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from tests.conftest import CORPUS_FILES, TASKS, TOPIC
 
-from kaznews.data import Corpus, Source, load
+from kaznews.data import Corpus, load
 from kaznews.errors import KaznewsError, ProblemsError
+from kaznews.reading import Source
 from kaznews.split import split_corpus
 
 SIZES: dict[str, Any] = {"dev_size": 0.15, "test_size": 0.15, "n_folds": 5}
@@ -87,8 +88,21 @@ def test_an_article_on_both_sides_of_a_given_split_is_refused(tmp_path: Path) ->
 def test_a_half_filled_split_column_is_refused(tmp_path: Path) -> None:
     rows = rows_with_split("tttttttdde")
     del rows[3]["split"]
-    with pytest.raises(KaznewsError, match="1 rows name no split"):
-        split_corpus(tiny(tmp_path, rows), **SIZES, seed=0)
+    with pytest.raises(ProblemsError, match=r"tiny\.jsonl: 1 rows name no split while others do"):
+        tiny(tmp_path, rows)
+
+
+def test_a_file_with_a_split_keeps_it_beside_one_without(tmp_path: Path) -> None:
+    fixed = rows_with_split("tttttttdde")
+    drawn = [{"text": f"t{i}", "topic": ("sport", "economy")[i % 2]} for i in range(40)]
+    for name, rows in (("a", fixed), ("b", drawn)):
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(content, "utf-8")
+    corpus = load(Source("both", (f"{tmp_path}/*.jsonl",)), (TOPIC,))
+    split = split_corpus(corpus, **SIZES, seed=0)
+    assert split.origin == "partly fixed"
+    assert split.part[:10].tolist() == ["train"] * 7 + ["dev"] * 2 + ["test"]
+    assert set(split.part[10:].tolist()) == {"train", "dev", "test"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from tests.conftest import TASKS, run_train, store_environment
 
-from kaznews.data import Source, load
+from kaznews.data import load
+from kaznews.reading import Source
 
 QUICK = ["data=files", "experiment=quick", "+features.max_features=500"]
 

@@ -13,7 +13,8 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from tests.conftest import CORPUS_FILES, SHARED, STANCES, TASKS, TOPIC
 
-from kaznews.data import Source, load
+from kaznews.data import load
+from kaznews.reading import Source
 from kaznews.text import normalize
 
 GENRES = {"headline", "agency", "official", "quote", "analysis", "regional", "reader"}

@@ -13,13 +13,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 from tests.conftest import CORPUS_FILES, STANCES, TASKS
 
-from kaznews.data import Source, load
+from kaznews.data import load
 from kaznews.model import train_task
 from kaznews.predict import Bundle, BundleTask, seen_keys
+from kaznews.reading import Source
 from kaznews.split import split_corpus
 
-# One process trains for all tests of this file.
-pytestmark = pytest.mark.xdist_group("behaviour")
 COOPERATION, TRADE = (task.name for task in STANCES)
 
 TOPICS = {
@@ -202,6 +201,6 @@ def test_confidence_means_what_it_says(bundle: Bundle) -> None:
     for task in TASKS:
         y = np.array(corpus.labels(task))
         rows = np.flatnonzero((split.part == "dev") & (y != "unclear"))
-        answers = bundle.predict([corpus.dataset["text"][i] for i in rows])
+        answers = bundle.predict(np.array(corpus.dataset["text"], dtype=object)[rows])
         accuracy = np.mean(np.array(answers[task.name]) == y[rows])
         assert abs(answers[f"{task.name}_confidence"].mean() - accuracy) < 0.06

@@ -1,0 +1,193 @@
+"""Written or real sentences to train on, real and written ones to test on: what transfers.
+
+Trains the default model on the corpus, on the real train sentences and on both; tests each on the
+real test sentences and on the corpus's own test articles; writes experiments/results/transfer.*.
+Nothing is chosen here: features and classifier are those of conf/config.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+
+from kaznews.data import Corpus, Task, load
+from kaznews.evaluate import Report, evaluate
+from kaznews.model import TEXT_COLUMN, train_task
+from kaznews.root import ROOT
+from kaznews.split import Split, split_corpus
+from kaznews.train import Resolved, register_resolvers, resolve
+
+RESULTS = ROOT / "experiments" / "results"
+LENGTHS = {"up to 8 words": (0, 8), "9 to 15": (9, 15), "16 and more": (16, 10**6)}
+
+
+def configured(data: str) -> Resolved:
+    register_resolvers()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return resolve(compose("config", overrides=[f"data={data}"]))
+
+
+def prepared(data: str) -> tuple[Resolved, Corpus, Split]:
+    resolved = configured(data)
+    s = resolved.settings
+    corpus = load(s.source(), s.task_list())
+    sizes = {"dev_size": s.split.dev_size, "test_size": s.split.test_size}
+    return resolved, corpus, split_corpus(corpus, **sizes, n_folds=s.split.n_folds, seed=s.seed)
+
+
+def is_real(corpus: Corpus) -> Any:
+    sources = corpus.dataset["source"] if "source" in corpus.dataset.column_names else None
+    return (
+        np.array([s is not None for s in sources])
+        if sources
+        else np.zeros(len(corpus.dataset), bool)
+    )
+
+
+def fit_all(data: str) -> dict[str, Any]:
+    """Return a fitted pipeline a task, trained on the train part of a data option."""
+    resolved, corpus, split = prepared(data)
+    texts = np.array(corpus.dataset["text"], dtype=object)
+    pipelines = {}
+    for task in corpus.tasks:
+        y = np.array(corpus.labels(task), dtype=object)
+        usable = np.array([v is not None and v not in task.excluded for v in y])
+        rows = np.flatnonzero(usable & (split.part == "train"))
+        pipelines[task.name] = train_task(
+            resolved.vectorizer,
+            resolved.classifier,
+            texts[rows].tolist(),
+            y[rows].astype(str),
+            split.fold[rows],
+            n_jobs=resolved.settings.n_jobs,
+        ).pipeline
+    return pipelines
+
+
+def scored(task: Task, true: Any, said: Any, **how: Any) -> Report:
+    return evaluate(task, list(true), list(said), **how)
+
+
+def slices_of(texts: Any, genres: Any, contrasts: Any) -> dict[str, Any]:
+    """Return a mask a slice: by genre, by length in words, and the contrast sentences."""
+    lengths = np.array([len(text.split()) for text in texts])
+    return (
+        {genre: genres == genre for genre in sorted(set(genres))}
+        | {name: (lengths >= low) & (lengths <= high) for name, (low, high) in LENGTHS.items()}
+        | {"contrast": np.array([name is not None for name in contrasts])}
+    )
+
+
+def slice_scores(task: Task, true: Any, said: Any) -> dict[str, float]:
+    metrics = scored(task, true, said).metrics
+    return {"n": len(true), **{f"f1_{k}": metrics[f"f1_{k}"] for k in ("favor", "against")}}
+
+
+def main() -> None:
+    import pandas as pd
+
+    resolved, both, split = prepared("both")
+    real = is_real(both)
+    _, written_alone, split_alone = prepared("corpus")
+    # The written test articles must be the same whether real sentences stand beside them or not.
+    ids = np.array(both.dataset["id"])
+    alone = np.array(written_alone.dataset["id"])[split_alone.part == "test"]
+    assert set(ids[(split.part == "test") & ~real]) == set(alone)
+
+    tests = {"real": (split.part == "test") & real, "written": (split.part == "test") & ~real}
+    texts = np.array(both.dataset["text"], dtype=object)
+    groups = np.array(both.dataset["group"], dtype=object)
+    columns = {c: np.array(both.dataset[c], dtype=object) for c in ("genre", "contrast")}
+    result: dict[str, Any] = {"tests": {k: int(v.sum()) for k, v in tests.items()}, "models": {}}
+    labels = {task.name: np.array(both.labels(task), dtype=object) for task in both.tasks}
+    for data in ("corpus", "gold", "both"):
+        pipelines = fit_all(data)
+        result["models"][data] = {}
+        for test, mask in tests.items():
+            rows = np.flatnonzero(mask)
+            frame = pd.DataFrame({TEXT_COLUMN: texts[rows]}, dtype=object)
+            said = {name: pipeline.predict(frame) for name, pipeline in pipelines.items()}
+            score = partial(
+                scored,
+                groups=groups[rows].tolist(),
+                resamples=resolved.settings.resamples,
+                seed=resolved.settings.seed,
+            )
+            entry: dict[str, Any] = {
+                task.name: score(task, labels[task.name][rows], said[task.name]).as_dict()
+                for task in both.tasks
+            }
+            if test == "written":
+                stances = [task for task in both.tasks if "against" in task.labels]
+                slices = slices_of(texts[rows], columns["genre"][rows], columns["contrast"][rows])
+                for task in stances:
+                    entry[task.name]["slices"] = {
+                        name: slice_scores(task, labels[task.name][rows[m]], said[task.name][m])
+                        for name, m in slices.items()
+                    }
+                right = np.all([labels[t.name][rows] == said[t.name] for t in stances], axis=0)
+                of_group = defaultdict(list)
+                for name, ok in zip(columns["contrast"][rows], right, strict=True):
+                    if name is not None:
+                        of_group[name].append(ok)
+                whole = [all(oks) for oks in of_group.values()]
+                entry["contrast_groups"] = {"n": len(whole), "wholly_right": float(np.mean(whole))}
+            result["models"][data][test] = entry
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "transfer.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    (RESULTS / "transfer.md").write_text(as_markdown(result), "utf-8")
+    print(as_markdown(result))
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    """Return the tables that README and the data card quote."""
+    names = {"corpus": "written", "gold": "real", "both": "both"}
+    head = [
+        "trained on", "tested on", "topic accuracy", "topic macro-F1",
+        "cooperation F1 favor / against", "trade F1 favor / against",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for data, tests in result["models"].items():
+        for test, entry in tests.items():
+            topic = entry["topic"]
+            low, high = topic["ci95"]["macro_f1"]
+            cells = [
+                names[data],
+                f"{test} ({result['tests'][test]})",
+                f"{topic['accuracy']:.3f}",
+                f"{topic['macro_f1']:.3f} ({low:.2f}–{high:.2f})",
+            ]
+            for target in ("economic_cooperation", "trade_balance"):
+                per_class = entry[f"stance_{target}"]["per_class"]
+                cells.append(" / ".join(f"{per_class[k]['f1']:.3f}" for k in ("favor", "against")))
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "F1 of `favor` / `against` on the written test sentences, by slice:", ""]
+    head = ["slice", "n"]
+    head += [
+        f"{t}, trained on {names[d]}" for d in result["models"] for t in ("cooperation", "trade")
+    ]
+    lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    first = result["models"]["corpus"]["written"]["stance_trade_balance"]["slices"]
+    for name, values in first.items():
+        cells = [name, str(values["n"])]
+        for tests in result["models"].values():
+            for target in ("economic_cooperation", "trade_balance"):
+                found = tests["written"][f"stance_{target}"]["slices"][name]
+                cells.append(f"{found['f1_favor']:.2f} / {found['f1_against']:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Contrast groups of which every sentence got both stances right:", ""]
+    lines += [
+        f"- trained on {names[data]}: {tests['written']['contrast_groups']['wholly_right']:.0%} of "
+        f"{tests['written']['contrast_groups']['n']}"
+        for data, tests in result["models"].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
