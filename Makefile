@@ -11,10 +11,11 @@ ARGS ?=
 TEXT ?=
 MIRROR ?=
 VERSION ?=
+IN ?= -
 PORT ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help train test lint ui predict evaluate sweep data promote results lock clean
+.PHONY: help train test lint ui predict evaluate sweep data audit suggest promote results lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,12 @@ sweep: $(VENV)/.train ## try all combinations; ARGS="features=word,char_wb class
 
 data: $(VENV)/.train ## fetch the public files of data=gold; MIRROR=dir reads a local copy
 	@$(BIN)/kaznews data $(if $(MIRROR),--mirror "$(MIRROR)")
+
+audit: $(VENV)/.train ## likely label errors, near-duplicates, leaks; ARGS="data=gold"
+	@$(BIN)/python -m kaznews.train command=audit $(ARGS)
+
+suggest: $(VENV)/.train ## sentences worth labelling next, for Label Studio; IN=unlabelled.txt
+	@$(BIN)/kaznews suggest --input "$(IN)" $(ARGS)
 
 promote: $(VENV)/.train ## make the challenger champion, or VERSION=n
 	@$(BIN)/kaznews promote $(if $(VERSION),--version $(VERSION))

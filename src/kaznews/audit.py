@@ -6,14 +6,19 @@ the same, and among these the ones that stand on both sides of a split.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kaznews.data import Corpus, Task
-from kaznews.model import FittedTask
+from kaznews import tracking
+from kaznews.data import Corpus, Task, load
+from kaznews.evaluate import text_table
+from kaznews.fit import progress_bar
+from kaznews.model import FittedTask, train_task
+from kaznews.settings import Settings
+from kaznews.split import draw_folds, split_corpus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +107,60 @@ def audit_table(findings: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(findings, columns=list(COLUMNS)).fillna("")
 
 
-def column(corpus: Corpus, name: str) -> list[Any]:
+def _column(corpus: Corpus, name: str) -> list[Any]:
     """Return a column of the corpus, or nulls where it has none."""
     present = name in corpus.dataset.column_names
     return list(corpus.dataset[name]) if present else [None] * len(corpus.dataset)
+
+
+def audit(
+    settings: Settings, vectorizer: Any, classifier: Any, *, flat: Mapping[str, Any], text: str
+) -> str:
+    """Look for wrong labels, near-duplicates and leaks; return the counts as text.
+
+    All rows are audited, except those of a dev or test part that the data itself has fixed: these
+    must not be looked at. The table goes into a run of its own and into ``experiments/audit-…csv``.
+    """
+    experiment = tracking.open_experiment(settings.experiment_name)
+    corpus = load(settings.source(), settings.task_list())
+    given = np.array([part or "train" for part in _column(corpus, "split")])
+    rows = np.flatnonzero(given == "train")
+    groups = list(corpus.dataset["group"])
+    fold = draw_folds(corpus, rows, groups, settings.split.n_folds, settings.seed)
+    split = split_corpus(corpus, **vars(settings.split), seed=settings.seed)
+    ids, texts = (np.array(corpus.dataset[name], dtype=object) for name in ("id", "text"))
+    contrasts = np.array(_column(corpus, "contrast"), dtype=object)
+    findings: list[dict[str, Any]] = []
+    with tracking.run(experiment, f"audit: {corpus.name}", {"kind": "audit"}):
+        tracking.log_config(flat, text)
+        for task in corpus.tasks:
+            y = np.array([label or "" for label in corpus.labels(task)])[rows]
+            usable = (y != "") & ~np.isin(y, task.excluded)
+            chosen = rows[usable]
+            fitted = train_task(
+                vectorizer,
+                classifier,
+                texts[chosen].tolist(),
+                y[usable],
+                fold[usable],
+                n_jobs=settings.n_jobs,
+                progress=progress_bar(task.name),
+            )
+            findings += label_findings(
+                task, ids[chosen].tolist(), texts[chosen].tolist(), y[usable], fitted
+            )
+        findings += duplicate_findings(
+            ids[rows].tolist(),
+            texts[rows].tolist(),
+            split.part[rows].tolist(),
+            contrasts[rows].tolist(),
+        )
+        table = audit_table(findings)
+        tracking.log_findings(table, f"audit-{corpus.name}")
+    target = tracking.EXPERIMENTS / f"audit-{corpus.name}.csv"
+    target.parent.mkdir(exist_ok=True)
+    table.to_csv(target, index=False)
+    counts = table.groupby(["finding", "task"]).size()
+    lines = [["finding", "task", "count"]]
+    lines += [[finding, task, str(n)] for (finding, task), n in counts.items()]
+    return f"{text_table(lines)}\n\n{len(rows)} sentences audited; every finding: {target.name}"

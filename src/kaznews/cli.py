@@ -137,6 +137,27 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 
+def _suggest(arguments: argparse.Namespace) -> None:
+    from kaznews.predict import load
+    from kaznews.suggest import choose, label_studio_config, label_studio_tasks
+
+    if arguments.n < 1:
+        raise KaznewsError(f"--n must be at least 1, not {arguments.n}")
+    rows = _read_input(arguments.input, arguments.column)
+    bundle = load(arguments.model)
+    chosen = choose(bundle, [row["text"] for row in rows], arguments.n, arguments.seed)
+    tasks = label_studio_tasks(bundle, [rows[i] for i in chosen])
+    target = Path(arguments.output)
+    interface = target.with_suffix(".xml")
+    for path, content in (
+        (target, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"),
+        (interface, label_studio_config(bundle)),
+    ):
+        with _atomic(path) as temporary:
+            temporary.write_text(content, "utf-8")
+    print(f"{len(tasks)} of {len(rows)} sentences in {target}; labelling interface in {interface}")
+
+
 def _promote(arguments: argparse.Namespace) -> None:
     from kaznews import tracking
 
@@ -187,6 +208,13 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", help="write the report here")
     evaluate.add_argument("--resamples", type=int, default=1000, help="for 95 %% intervals")
     evaluate.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    suggest = command("suggest", _suggest, "choose sentences worth labelling, for Label Studio")
+    suggest.add_argument("--input", required=True, help="unlabelled sentences, as for predict")
+    suggest.add_argument("--column", default="text", help="column of the input")
+    suggest.add_argument("--output", default="suggest.json", help="tasks to import")
+    suggest.add_argument("--n", type=int, default=100, help="how many")
+    suggest.add_argument("--seed", type=int, default=0, help="of the clustering")
+    suggest.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     promote = command("promote", _promote, "make the challenger, or a version, champion")
     promote.add_argument("--version", type=int)
     data = command("data", _data, "derive the real sentences of data=gold from public files")

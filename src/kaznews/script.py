@@ -16,10 +16,12 @@ _LETTERS = dict(
         strict=True,
     )
 )
-# Of these, every Kazakh sentence of some length has one of each group; English, Turkish and German
-# sentences lack one or the other.
-_KAZAKH_ONLY = re.compile(r"[qñūä]", re.IGNORECASE)
-_BEYOND_ENGLISH = re.compile(r"[äğıñöşūü]", re.IGNORECASE)
+# Letters that tell Kazakh from its neighbours: English has no ğ, Turkish no q, ñ or ū, German no ı;
+# Spanish has q and ñ, but no sentence of some length without a c. Spelt out in both cases, because
+# re.IGNORECASE takes i for ı.
+_KAZAKH_ONLY = re.compile(r"[qQñÑūŪ]|[äÄ].*[ğĞışŞ]|[ğĞışŞ].*[äÄ]")
+_BEYOND_ENGLISH = re.compile(r"[äÄğĞıñÑöÖşŞūŪüÜ]")
+_FOREIGN = re.compile(r"[cCçÇwWxX](?![hH])")
 _CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -42,7 +44,11 @@ _READINGS = [
 def is_latin_kazakh(text: str) -> bool:
     """Return whether a text is Kazakh in the 2021 Latin alphabet: no Cyrillic letter in it."""
     return bool(
-        _KAZAKH_ONLY.search(text) and _BEYOND_ENGLISH.search(text) and not _CYRILLIC.search(text)
+        _KAZAKH_ONLY.search(text)
+        and _BEYOND_ENGLISH.search(text)
+        and not _CYRILLIC.search(text)
+        # A foreign name or two may stand in a Kazakh sentence.
+        and len(_FOREIGN.findall(text)) * 50 <= len(text)
     )
 
 

@@ -51,6 +51,7 @@ class Settings:
     split: SplitSettings
     features: dict[str, Any]
     classifier: dict[str, Any]
+    command: str
     seed: int
     n_jobs: int
     resamples: int

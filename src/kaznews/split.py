@@ -57,10 +57,23 @@ def _strata(corpus: Corpus, rows: npt.NDArray[np.int64], minimum: int) -> list[s
     ]
 
 
-def _draw(
+def draw_folds(
     corpus: Corpus, rows: npt.NDArray[np.int64], groups: Sequence[str], n_splits: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return a fold number a row: stratified, grouped, shuffled by the seed."""
+    """Return a fold number a row: stratified over all labels, grouped, shuffled by the seed.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Rows of the corpus that are drawn.
+    groups : sequence of str
+        Group of every row of the corpus.
+
+    Raises
+    ------
+    KaznewsError
+        There are fewer groups than folds.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     if len({groups[i] for i in rows}) < n_splits:
@@ -117,14 +130,14 @@ def split_corpus(
     if not given.all():
         rest = everything[~given]
         n_splits = max(2, round(1 / test_size))
-        part[rest] = np.where(_draw(corpus, rest, groups, n_splits, seed) == 0, "test", "")
+        part[rest] = np.where(draw_folds(corpus, rest, groups, n_splits, seed) == 0, "test", "")
         rest = everything[part == ""]
         n_splits = max(2, round(len(rest) / ((~given).sum() * dev_size)))
-        part[rest] = np.where(_draw(corpus, rest, groups, n_splits, seed) == 0, "dev", "train")
+        part[rest] = np.where(draw_folds(corpus, rest, groups, n_splits, seed) == 0, "dev", "train")
     origin = "fixed" if given.all() else "partly fixed" if given.any() else "drawn"
     train = everything[part == "train"]
     fold = np.full(len(groups), -1, dtype=np.int64)
-    fold[train] = _draw(corpus, train, groups, n_folds, seed)
+    fold[train] = draw_folds(corpus, train, groups, n_folds, seed)
     _check_learnable(corpus, train, groups)
     return Split(part, fold, origin)
 

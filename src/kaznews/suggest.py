@@ -1,4 +1,4 @@
-"""Unlabelled sentences and a bundle in, the ones worth labelling next out, as Label Studio tasks."""
+"""Unlabelled sentences and a bundle in, the ones worth labelling next out, for Label Studio."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.errors import KaznewsError
@@ -19,6 +19,9 @@ from kaznews.model import TRUSTED_TYPES, FittedTask, forget_dicts
 from kaznews.plots import confusion_figure
 from kaznews.provenance import git_commit, is_alive, this_process
 from kaznews.root import ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXPERIMENTS = ROOT / "experiments"
 BUNDLE_NAME = "kaznews"
@@ -214,6 +217,16 @@ def log_task(
     for name, (mean, deviation) in spread.items():
         mlflow.log_metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
     return model_id
+
+
+def log_findings(table: pd.DataFrame, name: str) -> None:
+    """Log an audit to the active run: as a table of the UI, as CSV, and its counts as metrics."""
+    import mlflow
+
+    mlflow.log_table(table, f"{name}.json")
+    mlflow.log_text(table.to_csv(index=False), f"{name}.csv")
+    for finding, count in table["finding"].value_counts().items():
+        mlflow.log_metric(f"findings_{finding}", int(count))
 
 
 def log_mean(metrics: Sequence[float]) -> None:

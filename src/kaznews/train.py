@@ -8,28 +8,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from hydra.experimental.callback import Callback
 
 from kaznews import tracking
-from kaznews.data import SPLITS, Corpus, Task, load
+from kaznews.audit import audit
+from kaznews.data import SPLITS, Corpus, load
 from kaznews.errors import KaznewsError
-from kaznews.evaluate import Decision, Report, decide, evaluate, fold_spread, text_table
-from kaznews.model import (
-    TEXT_COLUMN,
-    FittedTask,
-    check_targets,
-    fit_majority,
-    train_task,
-    tuples_for_ranges,
-)
+from kaznews.evaluate import Decision, text_table
+from kaznews.fit import TaskResult, run_task
+from kaznews.gate import judge
+from kaznews.model import check_targets, tuples_for_ranges
 from kaznews.predict import Bundle, BundleTask, seen_keys
-from kaznews.predict import load as load_bundle
 from kaznews.provenance import environment_tags
 from kaznews.root import ROOT
 from kaznews.settings import Settings
@@ -37,20 +31,6 @@ from kaznews.split import Split, split_corpus
 
 # Named, because run as a program this module is called __main__.
 log = logging.getLogger("kaznews.train")
-# Below this share of dev that the champion has not been trained on, the two are not compared.
-MIN_UNSEEN = 0.5
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """One trained task: the model, its reports on cv, dev and test, the baseline's."""
-
-    task: Task
-    fitted: FittedTask
-    rows: Mapping[str, npt.NDArray[np.int64]]
-    reports: Mapping[str, Report]
-    majority: Mapping[str, Report]
-    spread: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -79,121 +59,6 @@ class Outcome:
                 ]
             )
         return text_table(rows)
-
-
-def _progress(label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
-    """Return a progress bar for people at a terminal; a log file gets no bar."""
-    from tqdm import tqdm
-
-    def wrap(jobs: Iterable[Any], total: int) -> Iterable[Any]:
-        bar: Iterable[Any] = tqdm(
-            jobs, total=total, desc=label, unit="fit", disable=None, leave=False
-        )
-        return bar
-
-    return wrap
-
-
-def run_task(
-    task: Task,
-    corpus: Corpus,
-    split: Split,
-    vectorizer: Any,
-    classifier: Any,
-    *,
-    n_jobs: int,
-    resamples: int,
-    seed: int,
-) -> TaskResult:
-    """Train one task on train and score it on its folds, on dev and on test."""
-    import pandas as pd
-
-    labels = corpus.labels(task)
-    usable = np.array([label is not None and label not in task.excluded for label in labels])
-    y = np.array([label or "" for label in labels])
-    texts = np.array(corpus.dataset["text"], dtype=object)
-    groups = np.array(corpus.dataset["group"], dtype=object)
-    rows = {part: np.flatnonzero(usable & (split.part == part)) for part in SPLITS}
-    rows["cv"] = rows["train"]
-    fitted = train_task(
-        vectorizer,
-        classifier,
-        texts[rows["train"]].tolist(),
-        y[rows["train"]],
-        split.fold[rows["train"]],
-        n_jobs=n_jobs,
-        progress=_progress(task.name),
-    )
-    majority = fit_majority(y[rows["train"]])
-
-    def report(part: str, classes: Any, probability: Any, resamples: int = 0) -> Report:
-        return evaluate(
-            task,
-            y[rows[part]].tolist(),
-            classes[probability.argmax(axis=1)].tolist(),
-            probability=probability,
-            classes=classes.tolist(),
-            groups=groups[rows[part]].tolist(),
-            resamples=resamples,
-            seed=seed,
-        )
-
-    reports = {"cv": report("cv", fitted.classes, fitted.oof_probability)}
-    baseline = {}
-    for part in ("dev", "test"):
-        frame = pd.DataFrame({TEXT_COLUMN: texts[rows[part]]}, dtype=object)
-        probability = fitted.pipeline.predict_proba(frame)
-        reports[part] = report(part, fitted.classes, probability, resamples)
-        baseline[part] = report(part, majority.classes_, majority.predict_proba(frame))
-    spread = fold_spread(
-        task,
-        y[rows["cv"]].tolist(),
-        fitted.classes[fitted.oof_probability.argmax(axis=1)].tolist(),
-        split.fold[rows["cv"]],
-    )
-    return TaskResult(task, fitted, rows, reports, baseline, spread)
-
-
-def judge(bundle: Bundle, results: Iterable[TaskResult], corpus: Corpus, split: Split) -> Decision:
-    """Decide whether a new bundle replaces the champion, both measured on this run's dev part.
-
-    Dev sentences that the champion was trained on, or whose article it was trained on, do not
-    count for either; if they are the greater part, there is no comparison and no promotion.
-    """
-    majority = {r.task.name: r.majority["dev"].metrics[r.task.main_metric] for r in results}
-    dev = [
-        {"text": text, "article": group, **dict(zip(majority, labels, strict=True))}
-        for text, group, part, *labels in zip(
-            corpus.dataset["text"],
-            corpus.dataset["group"],
-            split.part,
-            *(corpus.labels(r.task) for r in results),
-            strict=True,
-        )
-        if part == "dev"
-    ]
-
-    def main_metrics(judged: Bundle, rows: list[dict[str, Any]]) -> dict[str, float]:
-        metric = {t.task.name: t.task.main_metric for t in bundle.tasks}
-        scores = judged.score(rows, resamples=0)
-        return {name: scores[name].metrics[metric[name]] for name in majority}
-
-    if tracking.champion_version() is None:
-        return decide(main_metrics(bundle, dev), None, majority)
-    try:
-        champion = load_bundle()
-        seen = champion.has_seen([r["text"] for r in dev], [r["article"] for r in dev])
-        unseen = [row for row, known in zip(dev, seen, strict=True) if not known]
-        if len(unseen) < MIN_UNSEEN * len(dev):
-            known = len(dev) - len(unseen)
-            return Decision(
-                False,
-                f"the champion was trained on {known} of {len(dev)} dev sentences or on "
-                "their articles, so the two cannot be compared; `make promote` decides by hand",
-            )
-        return decide(main_metrics(bundle, unseen), main_metrics(champion, unseen), majority)
-    except (KaznewsError, KeyError) as error:
-        return Decision(False, f"the champion cannot be scored on this data: {error}")
 
 
 def train(
@@ -390,18 +255,35 @@ def resolve(config: Any) -> Resolved:
     return Resolved(settings, estimators["features"], estimators["classifier"], plain)
 
 
-def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome:
-    """Train as a composed Hydra config says; `choices` names the option taken of each group."""
+def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
+    """Do what a composed Hydra config says; `choices` names the option taken of each group.
+
+    Returns
+    -------
+    Outcome or str
+        Of ``command=train``, or the text that ``command=audit`` has to say.
+    """
     from omegaconf import OmegaConf
 
     resolved = resolve(config)
+    text = OmegaConf.to_yaml(OmegaConf.create(resolved.plain), sort_keys=False)
+    if resolved.settings.command == "audit":
+        return audit(
+            resolved.settings,
+            resolved.vectorizer,
+            resolved.classifier,
+            flat=_flatten(resolved.plain),
+            text=text,
+        )
+    if resolved.settings.command != "train":
+        raise KaznewsError(f"command must be train or audit, not {resolved.settings.command!r}")
     return train(
         resolved.settings,
         resolved.vectorizer,
         resolved.classifier,
         names={g: str(choices.get(g)) for g in ("features", "classifier", "experiment")},
         flat=_flatten(resolved.plain),
-        config_text=OmegaConf.to_yaml(OmegaConf.create(resolved.plain), sort_keys=False),
+        config_text=text,
     )
 
 
@@ -425,6 +307,9 @@ def _hydra_job(config: Any) -> float:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         sys.exit(_complain(error))
+    if isinstance(outcome, str):
+        print(f"\n{outcome}")
+        return 0.0
     print(f"\n{outcome.table()}\n")
     for name, version in outcome.versions.items():
         print(f"registered {name} version {version}")
