@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 
 from kaznews.data import Corpus, Task, load
 from kaznews.evaluate import Report, evaluate
-from kaznews.model import TEXT_COLUMN, train_task
+from kaznews.model import TEXT_COLUMN, tokenize, train_task
 from kaznews.root import ROOT
 from kaznews.split import Split, split_corpus
 from kaznews.train import Resolved, register_resolvers, resolve
@@ -52,7 +52,7 @@ def is_real(corpus: Corpus) -> Any:
 def fit_all(data: str) -> dict[str, Any]:
     """Return a fitted pipeline a task, trained on the train part of a data option."""
     resolved, corpus, split = prepared(data)
-    texts = np.array(corpus.dataset["text"], dtype=object)
+    texts = tokenize(list(corpus.dataset["text"]), resolved.vectorizer)
     pipelines = {}
     for task in corpus.tasks:
         y = np.array(corpus.labels(task), dtype=object)
@@ -61,7 +61,7 @@ def fit_all(data: str) -> dict[str, Any]:
         pipelines[task.name] = train_task(
             resolved.vectorizer,
             resolved.classifier,
-            texts[rows].tolist(),
+            texts[rows],
             y[rows].astype(str),
             split.fold[rows],
             n_jobs=resolved.settings.n_jobs,

@@ -16,7 +16,7 @@ from kaznews import tracking
 from kaznews.data import Corpus, Task, load
 from kaznews.evaluate import text_table
 from kaznews.fit import progress_bar
-from kaznews.model import FittedTask, train_task
+from kaznews.model import FittedTask, tokenize, train_task
 from kaznews.settings import Settings
 from kaznews.split import draw_folds, split_corpus
 
@@ -128,7 +128,9 @@ def audit(
     groups = list(corpus.dataset["group"])
     fold = draw_folds(corpus, rows, groups, settings.split.n_folds, settings.seed)
     split = split_corpus(corpus, **vars(settings.split), seed=settings.seed)
-    ids, texts = (np.array(corpus.dataset[name], dtype=object) for name in ("id", "text"))
+    ids = np.array(corpus.dataset["id"], dtype=object)
+    texts = np.array(corpus.dataset["text"], dtype=object)
+    tokenized = tokenize(texts.tolist(), vectorizer)
     contrasts = np.array(_column(corpus, "contrast"), dtype=object)
     findings: list[dict[str, Any]] = []
     with tracking.run(experiment, f"audit: {corpus.name}", {"kind": "audit"}):
@@ -140,7 +142,7 @@ def audit(
             fitted = train_task(
                 vectorizer,
                 classifier,
-                texts[chosen].tolist(),
+                tokenized[chosen],
                 y[usable],
                 fold[usable],
                 n_jobs=settings.n_jobs,

@@ -44,6 +44,7 @@ def run_task(
     task: Task,
     corpus: Corpus,
     split: Split,
+    texts: Any,
     vectorizer: Any,
     classifier: Any,
     *,
@@ -51,20 +52,25 @@ def run_task(
     resamples: int,
     seed: int,
 ) -> TaskResult:
-    """Train one task on train and score it on its folds, on dev and on test."""
+    """Train one task on train and score it on its folds, on dev and on test.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        All sentences of the corpus, as `model.tokenize` returns them: shared by all tasks.
+    """
     import pandas as pd
 
     labels = corpus.labels(task)
     usable = np.array([label is not None and label not in task.excluded for label in labels])
     y = np.array([label or "" for label in labels])
-    texts = np.array(corpus.dataset["text"], dtype=object)
     groups = np.array(corpus.dataset["group"], dtype=object)
     rows = {part: np.flatnonzero(usable & (split.part == part)) for part in SPLITS}
     rows["cv"] = rows["train"]
     fitted = train_task(
         vectorizer,
         classifier,
-        texts[rows["train"]].tolist(),
+        texts[rows["train"]],
         y[rows["train"]],
         split.fold[rows["train"]],
         n_jobs=n_jobs,
@@ -87,7 +93,7 @@ def run_task(
     reports = {"cv": report("cv", fitted.classes, fitted.oof_probability)}
     baseline = {}
     for part in ("dev", "test"):
-        frame = pd.DataFrame({TEXT_COLUMN: texts[rows[part]]}, dtype=object)
+        frame = pd.DataFrame({TEXT_COLUMN: list(texts[rows[part]])}, dtype=object)
         probability = fitted.pipeline.predict_proba(frame)
         reports[part] = report(part, fitted.classes, probability, resamples)
         baseline[part] = report(part, majority.classes_, majority.predict_proba(frame))

@@ -14,7 +14,14 @@ import numpy.typing as npt
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Report, evaluate
-from kaznews.model import TEXT_COLUMN, TRUSTED_TYPES, forget_dicts
+from kaznews.model import (
+    TEXT_COLUMN,
+    TRUSTED_TYPES,
+    accelerated,
+    compact,
+    forget_dicts,
+    with_vectorizers,
+)
 from kaznews.text import normalize, text_hash
 
 if TYPE_CHECKING:
@@ -72,7 +79,11 @@ def seen_keys(texts: Iterable[str], groups: Iterable[str]) -> npt.NDArray[np.uin
 
 @dataclass(frozen=True)
 class BundleTask:
-    """One task of a bundle: its scheme and a fitted pipeline of stock scikit-learn classes."""
+    """One task of a bundle: its scheme and a fitted pipeline.
+
+    On disk the pipeline is made of stock scikit-learn classes; loaded, its vectorizers are the fast
+    ones of `kaznews.features`, which give the same matrices.
+    """
 
     task: Task
     pipeline: Any
@@ -210,8 +221,9 @@ class Bundle:
         manifest = {"format": BUNDLE_FORMAT, "tasks": [asdict(t.task) for t in self.tasks]}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         for t in self.tasks:
-            forget_dicts(t.pipeline)
-            skops.io.dump(t.pipeline, folder / f"{t.task.name}.skops")
+            pipeline = with_vectorizers(t.pipeline, compact)
+            forget_dicts(pipeline)
+            skops.io.dump(pipeline, folder / f"{t.task.name}.skops")
         np.save(folder / SEEN, self.seen, allow_pickle=False)
 
     @classmethod
@@ -237,7 +249,7 @@ class Bundle:
                 # Our own list, never the one in the file.
                 path = folder / f"{task.name}.skops"
                 pipeline = skops.io.load(path, trusted=TRUSTED_TYPES)
-                tasks.append(BundleTask(task, pipeline))
+                tasks.append(BundleTask(task, accelerated(pipeline)))
             seen = np.load(folder / SEEN, allow_pickle=False)
         except UntrustedTypesFoundException as error:
             raise KaznewsError(f"refused to load {folder.name}: {error}") from None

@@ -445,7 +445,7 @@ def end_sweep(status: str) -> str:
     return text_table(rows)
 
 
-def serve_ui(port: int) -> None:
+def serve_ui(port: int, experiment_name: str = "kaznews") -> None:
     """Run the MLflow server on 127.0.0.1 over the store until it is stopped; does not return.
 
     MLflow's own host checks stay on.
@@ -460,5 +460,10 @@ def serve_ui(port: int) -> None:
         if not database.exists():
             raise KaznewsError("there is no run yet: make train")
         arguments += ["--default-artifact-root", (database.parent / "artifacts").as_uri()]
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    found = mlflow.MlflowClient().get_experiment_by_name(experiment_name)
+    # MLflow opens an experiment on its overview of traces; this address leads to the run table.
+    page = (
+        f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning" if found else ""
+    )
+    print(f"MLflow (Ctrl-C stops it): http://127.0.0.1:{port}{page}", flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])

@@ -22,7 +22,7 @@ from kaznews.errors import KaznewsError
 from kaznews.evaluate import Decision, text_table
 from kaznews.fit import TaskResult, run_task
 from kaznews.gate import judge
-from kaznews.model import check_targets, tuples_for_ranges
+from kaznews.model import check_targets, tokenize, tuples_for_ranges
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.provenance import environment_tags
 from kaznews.root import ROOT
@@ -110,6 +110,7 @@ def train(
     }
     title = f"{corpus.name}: {names['features']} + {names['classifier']}"
     note = f"{corpus.description}\n\n{counts} sentences, split {split.origin}, by article."
+    texts = tokenize(list(corpus.dataset["text"]), vectorizer)
     results, model_ids = [], {}
     with tracking.run(experiment, title, {**tags, "kind": "parent"}, note) as run_id:
         tracking.log_config(flat, config_text)
@@ -120,6 +121,7 @@ def train(
                     task,
                     corpus,
                     split,
+                    texts,
                     vectorizer,
                     classifier,
                     n_jobs=settings.n_jobs,

@@ -61,7 +61,8 @@ def test_an_audit_run_logs_its_table(
     import mlflow
 
     rows = [json.loads(line) for line in small_file.open(encoding="utf-8")]
-    rows.append(rows[0] | {"id": "copy", "article": "copy", "text": rows[0]["text"] + "!!"})
+    original = next(row for row in rows if "contrast" not in row and len(row["text"]) > 60)
+    rows.append(original | {"id": "copy", "article": "copy", "text": original["text"] + "!!"})
     path = tmp_path / "audited.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     done = run_train(

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 from tests.conftest import CORPUS_FILES, STANCES, TASKS
 
 from kaznews.data import load
+from kaznews.features import TfidfVectorizer
 from kaznews.model import train_task
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.reading import Source

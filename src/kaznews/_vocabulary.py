@@ -1,0 +1,330 @@
+"""A vocabulary goes in; the columns of n-grams, of words or of an encoded corpus come out."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import count, islice, repeat
+from math import inf
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaznews._ngrams import (
+    Encoding,
+    Ints,
+    code_points,
+    encode_words,
+    index_array,
+    index_pieces,
+    known_rows,
+    new_index,
+    pointers,
+    take_rows,
+    text_reader,
+)
+
+# The cache of word -> columns: at most this many words of at most this many letters.
+CACHED_WORDS, CACHED_LETTERS = 16_384, 64
+# Of these, so many of the most frequent are known from fitting.
+FITTED_WORDS = 8192
+# Words one call of `transform` remembers before it starts afresh.
+TABLE_WORDS = 65_536
+
+
+class Words(NamedTuple):
+    """Words, and the columns of their n-grams as rows of a CSR matrix."""
+
+    row_of: dict[str, int]
+    ptr: Ints
+    columns: Ints
+
+
+NO_WORDS = Words({}, np.zeros(1, np.int32), np.zeros(0, np.int32))
+
+
+class Terms:
+    """A vocabulary in the making: n-grams in order of first appearance, and their columns.
+
+    Attributes
+    ----------
+    grams : ndarray of shape (n_terms,)
+        Numbers of the n-grams in `encoding`, in the order of scikit-learn's dictionary.
+    columns : ndarray of shape (n_terms,)
+        Their columns.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self.grams = encoding.grams_first_seen()
+        self.columns: Ints = np.arange(len(self.grams))
+        self.boxed = False
+        self._words: list[str] = []
+        if encoding.words:
+            n_words = len(encoding.words)
+            frequency = np.bincount(encoding.doc_unit, minlength=n_words)
+            frequent = np.argsort(-frequency, kind="stable")[:FITTED_WORDS]
+            self._words = [encoding.words[i] for i in frequent.tolist()]
+            self._word_rows = take_rows(encoding.unit_ptr, encoding.unit_gram, frequent)
+
+    def __len__(self) -> int:
+        return len(self.grams)
+
+    def numbering(self) -> Ints:
+        """Return the column of each n-gram of `encoding`, -1 for those that are no terms."""
+        column = np.full(len(self.encoding.start), -1, np.int32)
+        column[self.grams] = self.columns
+        return column
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drop the columns where `mask` is false and close up."""
+        survives = mask[self.columns]
+        self.grams = self.grams[survives]
+        self.columns = (np.cumsum(mask) - 1)[self.columns[survives]]
+
+    def sort(self) -> Ints:
+        """Put the columns in string order, and return the new column of each old one."""
+        is_term = np.zeros(len(self.encoding.start), bool)
+        is_term[self.grams] = True
+        rank = (np.cumsum(is_term) - 1)[self.grams]
+        renumber = np.empty(len(self), np.int32)
+        renumber[self.columns] = rank
+        self.columns, self.boxed = rank, False
+        return renumber
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the vocabulary as scikit-learn would have built it."""
+        # After pruning, scikit-learn leaves NumPy integers in the dictionary.
+        columns = list(self.columns) if self.boxed else self.columns.tolist()
+        return dict(zip(self.encoding.terms(self.grams), columns, strict=True))
+
+    def words(self) -> Words:
+        """Return the columns of the n-grams of the most frequent words."""
+        if not self._words:
+            return NO_WORDS
+        index = dict(zip(self._words, count()))
+        return Words(index, *known_rows(*self._word_rows, self.numbering()))
+
+    def lookup(self) -> Lookup | None:
+        """Return the means to look up terms by number, if that is possible."""
+        encoding, grams = self.encoding, self.grams
+        if not encoding.is_plain:
+            return None
+        start, size = encoding.start[grams], encoding.size[grams]
+        return Lookup(encoding.symbols, encoding.codes, start, size, self.columns)
+
+
+class Lookup:
+    """Columns of a vocabulary, looked up by n-gram numbers instead of by strings.
+
+    Parameters
+    ----------
+    symbols : iterable of str
+        Characters or tokens, distinct.
+    codes, start, size : ndarray
+        The terms as stretches of `codes`, as in `Encoding`.
+    column : ndarray of shape (n_terms,)
+        Columns of the terms.
+
+    Attributes
+    ----------
+    is_usable : bool
+        False if there are no terms, or if their numbers exceed 64 bits.
+    """
+
+    def __init__(
+        self, symbols: Iterable[str], codes: Ints, start: Ints, size: Ints, column: Ints
+    ) -> None:
+        self.symbols = list(symbols)
+        self._code_of = dict(zip(self.symbols, count(1)))
+        self._longest = int(size.max(initial=1))
+        self._base = len(self._code_of) + 1
+        self.is_usable = len(start) > 0 and self._base**self._longest <= np.iinfo(np.int64).max
+        if self.is_usable:
+            keys = self._keys(codes, start, size)
+            order = np.argsort(keys)
+            self._sorted_keys, self._column = keys[order], column[order].astype(np.int32)
+
+    @classmethod
+    def from_vocabulary(cls, vocabulary: dict[str, int], joiner: str, max_n: int) -> Lookup:
+        """Take terms apart at `joiner`, into characters if that is empty."""
+        terms = list(vocabulary)
+        column = np.fromiter(vocabulary.values(), np.int64, len(terms))
+        if joiner:
+            size = np.fromiter((term.count(joiner) + 1 for term in terms), np.int64, len(terms))
+            index = new_index()
+            _, codes = index_pieces([joiner.join(terms).split(joiner)], index)
+            symbols = list(index)
+        else:
+            size = np.fromiter(map(len, terms), np.int64, len(terms))
+            alphabet, codes = np.unique(code_points("".join(terms)), return_inverse=True)
+            symbols = list(map(chr, alphabet.tolist()))
+        start, fits = pointers(size)[:-1], size <= max_n
+        return cls(symbols, codes + 1, start[fits], size[fits], column[fits])
+
+    def columns(self, encoding: Encoding) -> Ints:
+        """Return the column of each n-gram of a plain `encoding`, or -1."""
+        if encoding.symbols is self.symbols:
+            codes = encoding.codes - 1
+        else:
+            known = [0, *map(self._code_of.get, encoding.symbols, repeat(0))]
+            codes = np.array(known, np.int32)[encoding.codes]
+        keys = self._keys(codes, encoding.start, encoding.size)
+        place = np.searchsorted(self._sorted_keys, keys)
+        place[place == len(self._sorted_keys)] = 0
+        return np.where(self._sorted_keys[place] == keys, self._column[place], np.int32(-1))
+
+    def token_codes(self, documents: Iterable[list[str]]) -> tuple[Ints, Ints]:
+        """Return tokens as 1 plus their place in `symbols` counted from 1; 1 for unknown ones."""
+        code_of, flat, ends = self._code_of.get, array("i"), [0]
+        for document in documents:
+            flat.extend(map(code_of, document, repeat(0)))
+            ends.append(len(flat))
+        return index_array(ends), np.array(flat, np.int32) + np.int32(1)
+
+    def _keys(self, codes: Ints, start: Ints, size: Ints) -> Ints:
+        """Return the n-grams as numbers in base `base`, or -1 if they cannot be terms."""
+        keys = np.zeros(len(start), np.int64)
+        impossible = size > self._longest
+        for n in range(self._longest):
+            code = codes.take(start + n, mode="clip")
+            within = n < size
+            impossible |= within & (code == 0)
+            keys *= self._base
+            keys += np.where(within, code, 0)
+        keys[impossible] = -1
+        return keys
+
+
+class Known:
+    """What has been looked up in one vocabulary, for one analyzer and range of n."""
+
+    def __init__(self, vectorizer: Any, terms: Terms | None = None) -> None:
+        self.vocabulary: dict[str, int] = vectorizer.vocabulary_
+        self.validity = self.validity_of(vectorizer)
+        self.word_columns: dict[str, Ints] = {}
+        self.fitted_words = NO_WORDS if terms is None else terms.words()
+        self._joiner = " " if vectorizer.analyzer == "word" else ""
+        self._max_n = vectorizer.ngram_range[1]
+        self._n_lookups = 0
+        self._worth_a_lookup: float = len(self.vocabulary)
+        lookup = None if terms is None else terms.lookup()
+        self.lookup = lookup if lookup and lookup.is_usable else None
+
+    @staticmethod
+    def validity_of(vectorizer: Any) -> tuple[Any, ...]:
+        """Return what must not have changed since."""
+        return len(vectorizer.vocabulary_), vectorizer.analyzer, vectorizer.ngram_range
+
+    def columns(self, encoding: Encoding) -> Ints:
+        """Return the column of each n-gram of `encoding`, negative for unknown ones."""
+        if encoding.is_plain:
+            # The numeric table costs about as much to make as this many look-ups by string.
+            self._n_lookups += len(encoding.start)
+            if self.lookup is None and self._n_lookups >= self._worth_a_lookup:
+                self._worth_a_lookup = inf
+                if all(isinstance(term, str) for term in self.vocabulary):
+                    lookup = Lookup.from_vocabulary(self.vocabulary, self._joiner, self._max_n)
+                    self.lookup = lookup if lookup.is_usable else None
+            if self.lookup is not None:
+                return self.lookup.columns(encoding)
+        column = np.full(len(encoding.start), -1, np.int32)
+        seen = encoding.grams_first_seen()
+        column[seen] = [self.vocabulary.get(term, -1) for term in encoding.terms(seen)]
+        return column
+
+
+# Beside the vectorizers rather than in them: a cache is no part of an estimator's state, and
+# neither pickles, clones nor comparisons should see it.
+_caches: WeakKeyDictionary[Any, Known] = WeakKeyDictionary()
+
+
+def remember(vectorizer: Any, terms: Terms) -> None:
+    """Keep what fitting has computed for `transform` to use."""
+    _caches[vectorizer] = Known(vectorizer, terms)
+
+
+def known_of(vectorizer: Any) -> Known:
+    """Return what is known of the vectorizer's present vocabulary."""
+    known = _caches.get(vectorizer)
+    if (
+        known is None
+        or known.vocabulary is not vectorizer.vocabulary_
+        or known.validity != Known.validity_of(vectorizer)
+    ):
+        known = _caches[vectorizer] = Known(vectorizer)
+    return known
+
+
+class WordTable:
+    """The words of one call of `transform`, each expanded once."""
+
+    def __init__(self, vectorizer: Any) -> None:
+        self._vectorizer = vectorizer
+        self._read = text_reader(vectorizer)
+        self._known = known_of(vectorizer)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        index, self._ptr, self._columns = self._known.fitted_words
+        self._index: dict[str, int] = defaultdict(count(len(index)).__next__, index)
+
+    def encode(self, documents: Iterable[Any]) -> Encoding:
+        """Return the encoding of documents, with columns in the place of numbers of n-grams."""
+        if len(self._index) > TABLE_WORDS:
+            self._start_afresh()
+        n_before = len(self._index)
+        texts = map(self._read, documents)
+        doc_ptr, doc_word = index_pieces((text.split() for text in texts), self._index)
+        self._add(list(islice(self._index, n_before, None)))
+        none = doc_ptr[:0]
+        all_words = Encoding(doc_ptr, doc_word, self._ptr, self._columns, [], none, none, none)
+        return all_words.rows(slice(None))
+
+    def _add(self, words: list[str]) -> None:
+        new = encode_words(words, self._vectorizer)
+        ptr, columns = known_rows(new.unit_ptr, new.unit_gram, self._known.columns(new))
+        self._ptr = np.append(self._ptr, ptr[1:] + self._ptr[-1])
+        self._columns = np.append(self._columns, columns)
+
+
+def count_few(
+    vectorizer: Any, documents: list[Any], analyze: Any
+) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Count known terms document by document; yields what `Encoding.counts` does."""
+    column_of = vectorizer.vocabulary_.get
+
+    def columns_of(terms: Iterable[str]) -> Ints:
+        return np.array([j for j in map(column_of, terms) if j is not None], np.int32)
+
+    if vectorizer.analyzer == "char_wb":
+        read, known = text_reader(vectorizer), known_of(vectorizer)
+        cache, (row_of, ptr, fitted) = known.word_columns, known.fitted_words
+        # Emptying is one atomic step, so threads need no lock; a word looked up twice does no harm.
+        if len(cache) >= CACHED_WORDS:
+            cache.clear()
+    for document in documents:
+        if vectorizer.analyzer == "char_wb":
+            words = [np.zeros(0, np.int32)]
+            for word in read(document).split():
+                columns = cache.get(word)
+                if columns is None:
+                    row = row_of.get(word)
+                    if row is None:
+                        columns = columns_of(vectorizer._char_wb_ngrams(word))
+                    else:
+                        columns = fitted[ptr[row] : ptr[row + 1]]
+                    if len(word) <= CACHED_LETTERS:
+                        cache[word] = columns
+                words.append(columns)
+            found = np.concatenate(words)
+        else:
+            found = columns_of(analyze(document))
+        found.sort()
+        is_edge = np.ones(len(found) + 1, bool)
+        np.not_equal(found[1:], found[:-1], out=is_edge[1:-1])
+        edges = is_edge.nonzero()[0]
+        yield np.array([len(edges) - 1]), found[edges[:-1]], np.diff(edges).astype(np.int32)
