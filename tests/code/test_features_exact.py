@@ -538,7 +538,8 @@ def test_transform_batches() -> None:
     read: list[int] = []
     stream = (read.append(i) or KAZAKH[i % 5] for i in range(23))
     batches = fast.transform_batches(stream, batch_size=5)
-    assert next(batches).shape[0] == 5 and len(read) == 5, "texts are read as they are needed"
+    assert next(batches).shape[0] == 5
+    assert len(read) == 5, "texts are read as they are needed"
     assert [batch.shape[0] for batch in batches] == [5, 5, 5, 3]
     assert list(fast.transform_batches([])) == []
     with pytest.raises(ValueError, match="string object received"):
