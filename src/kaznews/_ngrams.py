@@ -14,14 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-
-if TYPE_CHECKING:
-    from kaznews._vocabulary import Lookup
 
 Ints = NDArray[Any]
 
@@ -40,6 +37,16 @@ RUN_PATTERNS = {
     for prefix in ("", "(?u)")
     for body, length in ((r"\b\w\w+\b", 2), (r"\w\w+", 2), (r"\b\w+\b", 1), (r"\w+", 1))
 }
+
+
+class TokenNumbers(Protocol):
+    """What a known vocabulary offers here: numbers for tokens (`kaznews._vocabulary.Lookup`)."""
+
+    symbols: list[str]
+
+    def token_codes(self, documents: Iterable[list[str]]) -> tuple[Ints, Ints]:
+        """Return pointers of the documents and the numbers of their tokens, one after another."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,9 @@ class Encoding:
         return np.diff(product.indptr), product.indices, product.data
 
 
-def encode(documents: Iterable[Any], vectorizer: Any, lookup: Lookup | None = None) -> Encoding:
+def encode(
+    documents: Iterable[Any], vectorizer: Any, lookup: TokenNumbers | None = None
+) -> Encoding:
     """Encode documents as `vectorizer` would analyse them.
 
     Parameters
@@ -170,7 +179,7 @@ def encode(documents: Iterable[Any], vectorizer: Any, lookup: Lookup | None = No
         The documents, read once.
     vectorizer : CountVectorizer
         Gives the parameters; analyzer 'char_wb' or 'word', no custom callables.
-    lookup : Lookup, optional
+    lookup : TokenNumbers, optional
         The vocabulary, if n-grams need to be told apart only as far as it knows them.
 
     Returns
@@ -233,7 +242,7 @@ def text_reader(vectorizer: Any) -> Callable[[Any], str]:
     return read
 
 
-def _encode_tokens(texts: Iterator[str], vectorizer: Any, lookup: Lookup | None) -> Encoding:
+def _encode_tokens(texts: Iterator[str], vectorizer: Any, lookup: TokenNumbers | None) -> Encoding:
     stop_words = vectorizer.get_stop_words()
     run_length = RUN_PATTERNS.get(vectorizer.token_pattern)
     if run_length is None:
