@@ -29,6 +29,12 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 PARENT_VARIABLE = "KAZNEWS_PARENT_RUN"
 SWEEP_METRIC = "cv_mean_main_metric"
 SWEEP_VARIABLE = "KAZNEWS_SWEEP_PROCESS"
+# Without its kind, MLflow takes an experiment for one of generative AI and hides the run table.
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": "Topic and stance of Kazakh news sentences: one run a `make train`, "
+    "one child a task.",
+}
 PROCESS_TAG = "kaznews.process"
 # Written for this project: what a served model is shown as an example of its input.
 INPUT_EXAMPLE = "Екі ел өзара сауда көлемін арттыруға уағдаласты."
@@ -89,7 +95,7 @@ def _find_or_create(name: str, artifact_location: str | None) -> str:
     client = mlflow.MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
-        return str(client.create_experiment(name, artifact_location=artifact_location))
+        return str(client.create_experiment(name, artifact_location, tags=EXPERIMENT_TAGS))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)

@@ -109,6 +109,8 @@ def train(
         **names,
     }
     title = f"{corpus.name}: {names['features']} + {names['classifier']}"
+    if "overrides" in names:
+        title += f" [{names['overrides']}]"
     note = f"{corpus.description}\n\n{counts} sentences, split {split.origin}, by article."
     texts = tokenize(list(corpus.dataset["text"]), vectorizer)
     results, model_ids = [], {}
@@ -283,7 +285,11 @@ def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
         resolved.settings,
         resolved.vectorizer,
         resolved.classifier,
-        names={g: str(choices.get(g)) for g in ("features", "classifier", "experiment")},
+        names={
+            group: choices[group]
+            for group in ("features", "classifier", "experiment", "overrides")
+            if choices.get(group) not in (None, "None")
+        },
         flat=_flatten(resolved.plain),
         config_text=text,
     )
@@ -302,6 +308,9 @@ def _hydra_job(config: Any) -> float:
     from hydra.types import RunMode
 
     choices = {str(k): str(v) for k, v in HydraConfig.get().runtime.choices.items()}
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        # What tells the jobs of a sweep apart.
+        choices["overrides"] = HydraConfig.get().job.override_dirname
     try:
         outcome = run_from_config(config, choices)
     except KaznewsError as error:

@@ -130,7 +130,7 @@ def test_two_jobs_of_a_sweep_share_a_fresh_store_and_one_parent(
     jobs = [r for r in found if r.data.tags.get("mlflow.parentRunId") == sweep.info.run_id]
     assert len(jobs) == 2
     assert {r.info.status for r in found} == {"FINISHED"}
-    assert "files: word + complement_nb" in done.stdout
+    assert "classifier=complement_nb" in done.stdout
     assert len([r for r in found if r.data.tags.get("task") == "topic"]) == 2
     assert client(tmp_path).search_registered_models() == []
 
