@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 
 from kaznews.data import Corpus, Task, load
 from kaznews.evaluate import Report, evaluate
-from kaznews.model import TEXT_COLUMN, tokenize, train_task
+from kaznews.folds import tokenize
+from kaznews.model import TEXT_COLUMN, train_task
 from kaznews.root import ROOT
 from kaznews.split import Split, split_corpus
 from kaznews.train import Resolved, register_resolvers, resolve

@@ -16,7 +16,8 @@ from kaznews import tracking
 from kaznews.data import Corpus, Task, load
 from kaznews.evaluate import text_table
 from kaznews.fit import progress_bar
-from kaznews.model import FittedTask, tokenize, train_task
+from kaznews.folds import tokenize
+from kaznews.model import FittedTask, train_task
 from kaznews.settings import Settings
 from kaznews.split import draw_folds, split_corpus
 

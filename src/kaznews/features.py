@@ -29,7 +29,7 @@ __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklear
 # Documents encoded at a time by `transform`: as many as are done already, within these limits, so
 # that what a batch takes for the time being stays in proportion to the rows it adds to.
 SMALLEST_BATCH = 512
-LARGEST_BATCH = 2048
+LARGEST_BATCH = 8192
 # Up to this many documents, looking terms up one by one is as fast as setting up the arrays.
 FEW = {"char_wb": 16, "word": 64}
 # Matrix entries weighed at a time.

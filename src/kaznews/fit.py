@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.evaluate import Report, evaluate, fold_spread
+from kaznews.folds import FoldCache, fold_matrices
 from kaznews.model import TEXT_COLUMN, FittedTask, fit_majority, train_task
 from kaznews.split import Split
 
@@ -48,6 +49,7 @@ def run_task(
     vectorizer: Any,
     classifier: Any,
     *,
+    cache: FoldCache | None,
     n_jobs: int,
     resamples: int,
     seed: int,
@@ -57,7 +59,9 @@ def run_task(
     Parameters
     ----------
     texts : sequence of str
-        All sentences of the corpus, as `model.tokenize` returns them: shared by all tasks.
+        All sentences of the corpus, as `folds.tokenize` returns them: shared by all tasks.
+    cache : FoldCache, optional
+        Keeps the matrices of folds for the other tasks and later runs.
     """
     import pandas as pd
 
@@ -73,6 +77,7 @@ def run_task(
         texts[rows["train"]],
         y[rows["train"]],
         split.fold[rows["train"]],
+        matrices=cache.of(rows["train"]).matrices if cache else fold_matrices,
         n_jobs=n_jobs,
         progress=progress_bar(task.name),
     )

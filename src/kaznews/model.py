@@ -8,7 +8,8 @@ a saved model is one sparse product, whatever it was trained with.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaznews.errors import KaznewsError
+from kaznews.folds import fold_matrices
 
 TEXT_COLUMN = "text"
 # All that a saved model may hold beyond what skops trusts by itself: two parts of scikit-learn's
@@ -88,30 +90,6 @@ def tuples_for_ranges(estimator: Any) -> Any:
         if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
             estimator.set_params(**{name: tuple(value)})
     return estimator
-
-
-def tokenize(texts: Sequence[str], vectorizer: Any) -> Any:
-    """Return texts that can be indexed by arrays of rows, analysed once where that is possible.
-
-    Returns
-    -------
-    features.TokenizedCorpus or ndarray of object
-        The former if all vectorizers are those of `kaznews.features` and accelerated; each fit on
-        rows of it equals a fit on their texts alone.
-    """
-    from sklearn.pipeline import FeatureUnion
-
-    from kaznews import features
-
-    union = isinstance(vectorizer, FeatureUnion)
-    parts = [part for _, part in vectorizer.transformer_list] if union else [vectorizer]
-    if all(isinstance(part, features.CountVectorizer) for part in parts):
-        try:
-            return features.TokenizedCorpus(texts, *parts)
-        except ValueError:
-            # A parameter that only scikit-learn's own code can follow.
-            pass
-    return np.array(texts, dtype=object)
 
 
 def with_vectorizers(pipeline: Any, convert: Callable[[Any], Any]) -> Any:
@@ -244,9 +222,16 @@ def _fit(vectorizer: Any, classifier: Any, texts: Any, y: Strings) -> tuple[Any,
     from sklearn.base import clone
 
     fitted_vectorizer = clone(vectorizer)
-    try:
+    with _naming(vectorizer, classifier):
         matrix = fitted_vectorizer.fit_transform(texts)
         return fitted_vectorizer, clone(classifier).fit(matrix, y)
+
+
+@contextmanager
+def _naming(vectorizer: Any, classifier: Any) -> Iterator[None]:
+    """Turn what scikit-learn says of wrong parameters into an error that names the estimators."""
+    try:
+        yield
     except ValueError as error:
         raise KaznewsError(f"cannot fit {classifier} on {vectorizer}: {error}") from error
 
@@ -258,11 +243,16 @@ def _fit_fold(
     y: Strings,
     held_out: npt.NDArray[np.bool_],
     classes: Strings,
+    matrices: Callable[..., tuple[Any, Any]],
 ) -> FoldFit:
+    from sklearn.base import clone
+
     rows = np.flatnonzero(held_out)
     kept = np.flatnonzero(~held_out)
-    fold_vectorizer, fold_classifier = _fit(vectorizer, classifier, texts[kept], y[kept])
-    known = _scores(fold_classifier, fold_vectorizer.transform(texts[rows]))
+    with _naming(vectorizer, classifier):
+        matrix, asked = matrices(vectorizer, texts, kept, rows)
+        fold_classifier = clone(classifier).fit(matrix, y[kept])
+    known = _scores(fold_classifier, asked)
     # A class that this fold's training rows lack can only be worse than the worst it knows.
     scores = np.full((len(rows), len(classes)), known.min(initial=0.0) - 1.0)
     scores[:, np.searchsorted(classes, fold_classifier.classes_)] = known
@@ -276,6 +266,7 @@ def train_task(
     y: Strings,
     fold: npt.NDArray[np.int64],
     *,
+    matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
     n_jobs: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, total: jobs,
 ) -> FittedTask:
@@ -289,10 +280,12 @@ def train_task(
     vectorizer, classifier : estimators
         Unfitted; cloned for every fit.
     texts : sequence of str, length n_sentences
-        Normalised sentences; as `tokenize` returns them they are analysed once for all fits.
+        Normalised sentences; as `folds.tokenize` returns them they are analysed once for all fits.
     y : ndarray of str, shape (n_sentences,)
     fold : ndarray of int, shape (n_sentences,)
         Fold of each sentence; sentences of one group share it.
+    matrices : callable
+        As `folds.fold_matrices`; `folds.FoldCache.matrices` shares them between tasks and runs.
     n_jobs : int
         Processes, as in joblib.
     progress : callable
@@ -311,7 +304,8 @@ def train_task(
     folds = np.unique(fold)
     jobs = [delayed(_fit)(vectorizer, classifier, texts, y)]
     jobs += [
-        delayed(_fit_fold)(vectorizer, classifier, texts, y, fold == k, classes) for k in folds
+        delayed(_fit_fold)(vectorizer, classifier, texts, y, fold == k, classes, matrices)
+        for k in folds
     ]
     results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     (full_vectorizer, full_classifier), *fold_fits = progress(results, len(jobs))

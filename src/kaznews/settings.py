@@ -54,6 +54,7 @@ class Settings:
     command: str
     seed: int
     n_jobs: int
+    cache_mb: int
     resamples: int
     register: bool
     experiment_name: str

@@ -21,8 +21,9 @@ from kaznews.data import SPLITS, Corpus, load
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Decision, text_table
 from kaznews.fit import TaskResult, run_task
+from kaznews.folds import FoldCache, tokenize
 from kaznews.gate import judge
-from kaznews.model import check_targets, tokenize, tuples_for_ranges
+from kaznews.model import check_targets, tuples_for_ranges
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.provenance import environment_tags
 from kaznews.root import ROOT
@@ -113,6 +114,9 @@ def train(
         title += f" [{names['overrides']}]"
     note = f"{corpus.description}\n\n{counts} sentences, split {split.origin}, by article."
     texts = tokenize(list(corpus.dataset["text"]), vectorizer)
+    cache = None
+    if settings.cache_mb > 0:
+        cache = FoldCache(tracking.EXPERIMENTS / "cache", corpus.digest, settings.cache_mb)
     results, model_ids = [], {}
     with tracking.run(experiment, title, {**tags, "kind": "parent"}, note) as run_id:
         tracking.log_config(flat, config_text)
@@ -126,6 +130,7 @@ def train(
                     texts,
                     vectorizer,
                     classifier,
+                    cache=cache,
                     n_jobs=settings.n_jobs,
                     resamples=settings.resamples,
                     seed=settings.seed,
@@ -145,6 +150,8 @@ def train(
             log.info(
                 "%s: %s %.3f on test", task.name, metric, result.reports["test"].metrics[metric]
             )
+        if cache is not None:
+            cache.shrink()
         outcome = _conclude(settings, corpus, split, results, model_ids, run_id)
     return outcome
 

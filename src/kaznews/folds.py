@@ -1,0 +1,103 @@
+"""Texts, a vectorizer and rows in, the matrices of a fold out: computed once, kept across runs.
+
+Folds are the same for all tasks and for all points of a search; what depends on the fold alone is
+shared by them through a cache on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+
+
+def tokenize(texts: Sequence[str], vectorizer: Any) -> Any:
+    """Return texts that can be indexed by arrays of rows, analysed once where that is possible.
+
+    Returns
+    -------
+    features.TokenizedCorpus or ndarray of object
+        The former if all vectorizers are those of `kaznews.features` and accelerated; each fit on
+        rows of it equals a fit on their texts alone.
+    """
+    from sklearn.pipeline import FeatureUnion
+
+    from kaznews import features
+
+    union = isinstance(vectorizer, FeatureUnion)
+    parts = [part for _, part in vectorizer.transformer_list] if union else [vectorizer]
+    if all(isinstance(part, features.CountVectorizer) for part in parts):
+        try:
+            return features.TokenizedCorpus(texts, *parts)
+        except ValueError:
+            # A parameter that only scikit-learn's own code can follow.
+            pass
+    return np.array(texts, dtype=object)
+
+
+def fold_matrices(
+    vectorizer: Any, texts: Any, kept: Rows, held_out: Rows, key: str = ""
+) -> tuple[Any, Any]:
+    """Fit a vectorizer on some rows alone and return the matrices of these and of other rows.
+
+    Parameters
+    ----------
+    vectorizer : estimator
+        Unfitted; cloned.
+    texts : indexable by arrays of rows
+        As `tokenize` returns them.
+    kept, held_out : ndarray of int
+        Rows to fit on, rows to transform.
+    key : str
+        Names the texts in a cache; not used here.
+    """
+    from sklearn.base import clone
+
+    fitted = clone(vectorizer)
+    return fitted.fit_transform(texts[kept]), fitted.transform(texts[held_out])
+
+
+@dataclass(frozen=True)
+class FoldCache:
+    """A bounded cache of `fold_matrices` on disk.
+
+    Attributes
+    ----------
+    folder : Path
+    key : str
+        Digest of the texts: the cache tells texts apart by it alone.
+    megabytes : int
+        What `shrink` leaves at most.
+    """
+
+    folder: Path
+    key: str
+    megabytes: int
+
+    def of(self, rows: Rows) -> FoldCache:
+        """Return the cache of a selection of rows, whose folds are numbered within it."""
+        digest = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
+        return replace(self, key=f"{self.key}-{digest[:16]}")
+
+    def matrices(self, vectorizer: Any, texts: Any, kept: Rows, held_out: Rows) -> tuple[Any, Any]:
+        """Return what `fold_matrices` returns, computed at most once a vectorizer and rows."""
+        # The texts are not hashed: the key stands for them.
+        cached = self._memory().cache(fold_matrices, ignore=["texts"])
+        found: tuple[Any, Any] = cached(vectorizer, texts, kept, held_out, self.key)
+        return found
+
+    def shrink(self) -> None:
+        """Drop the entries that were used longest ago until the cache is within its bound."""
+        self._memory().reduce_size(bytes_limit=self.megabytes * 10**6)
+
+    def _memory(self) -> Any:
+        import joblib
+
+        return joblib.Memory(self.folder, verbose=0)
