@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "kaznews"
 # Data flows one way. A module may import those before it in this list, never one after it.
 ORDER = (
     "root errors script text gold reading data split _ngrams _vocabulary features folds model "
-    "evaluate fit plots provenance tracking predict gate suggest settings audit train cli"
+    "evaluate fit plots provenance tracking predict gate suggest settings audit search train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
