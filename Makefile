@@ -15,7 +15,7 @@ IN ?= -
 PORT ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help train test lint ui predict evaluate sweep data audit suggest promote results lock clean
+.PHONY: help train test lint ui predict evaluate sweep data audit suggest promote results bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,11 +57,16 @@ promote: $(VENV)/.train ## make the challenger champion, or VERSION=n
 results: $(VENV)/.train ## measure the tables of README anew into experiments/results
 	@$(BIN)/python benchmarks/transfer.py
 
+bench: $(VENV)/.bench ## speed and memory beside scikit-learn and fastText; ARGS=--large
+	@$(BIN)/python benchmarks/features.py $(ARGS)
+
 lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --universal --python-version 3.11 \
 	  --generate-hashes --no-header -o requirements.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra dev -c requirements.lock \
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra bench -c requirements.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-bench.lock
 
 clean: ## remove the environment and caches; keeps experiments
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -79,6 +84,11 @@ $(VENV)/.train: requirements.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: requirements-dev.lock $(VENV)/.train
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.train
 	@echo "installing the packages of $< into $(VENV) …"
 	@$(BIN)/python -m pip install -q --require-hashes -r $<
 	@touch $@

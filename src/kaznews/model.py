@@ -31,6 +31,9 @@ TARGET_PACKAGES = ("sklearn", "kaznews")
 # exp(-4) to exp(6): beyond, probabilities are uniform or one-hot to machine precision.
 _LOG_BETA_BOUNDS = (-4.0, 6.0)
 
+# From this many sentences, analysing them once for all tasks pays.
+_MANY = 64
+
 Floats = npt.NDArray[np.float64]
 Strings = npt.NDArray[np.str_]
 
@@ -118,6 +121,44 @@ def with_vectorizers(pipeline: Any, convert: Callable[[Any], Any]) -> Any:
     columns.transformers = [(name, frozen, column)]
     columns.transformers_ = [(name, frozen, column), *rest]
     return Pipeline([("text", columns), ("classifier", pipeline.named_steps["classifier"])])
+
+
+def probabilities(pipelines: Sequence[Any], texts: Sequence[str]) -> list[Floats]:
+    """Return the probabilities that each pipeline gives, the texts analysed once for all.
+
+    Parameters
+    ----------
+    pipelines : sequence of Pipeline
+        As `accelerated` returns them, or any that reads a DataFrame with the column ``text``.
+    texts : sequence of str, length n_sentences
+        Normalised sentences.
+
+    Returns
+    -------
+    list of ndarray, each of shape (n_sentences, n_classes)
+    """
+    import pandas as pd
+
+    from kaznews import features
+
+    fast = [
+        vectorizer
+        for pipeline in pipelines
+        for vectorizer in vectorizers(pipeline)
+        if isinstance(vectorizer, features.CountVectorizer)
+    ]
+    if len(texts) >= _MANY and len(fast) == sum(len(vectorizers(p)) for p in pipelines):
+        tokenized = features.TokenizedCorpus(texts, *fast)
+        return [
+            np.asarray(
+                pipeline.named_steps["classifier"].predict_proba(
+                    _vectorizer(pipeline).transform(tokenized)
+                )
+            )
+            for pipeline in pipelines
+        ]
+    frame = pd.DataFrame({TEXT_COLUMN: list(texts)}, dtype=object)
+    return [np.asarray(pipeline.predict_proba(frame)) for pipeline in pipelines]
 
 
 def accelerated(pipeline: Any) -> Any:
@@ -438,15 +479,20 @@ def compact(vectorizer: Any) -> Any:
     return stock
 
 
-def vectorizers(pipeline: Any) -> list[Any]:
-    """Return the fitted vectorizers of a pipeline that `train_task` made, in column order."""
-    from sklearn.pipeline import FeatureUnion
-
+def _vectorizer(pipeline: Any) -> Any:
+    """Return the fitted vectorizer, or union of them, of a pipeline that `train_task` made."""
     if not hasattr(pipeline, "named_steps"):
         # CalibratedClassifierCV around the pipeline of a classifier that is not linear.
         pipeline = pipeline.calibrated_classifiers_[0].estimator
     vectorizer = pipeline.named_steps["text"].named_transformers_["vectorizer"]
-    vectorizer = getattr(vectorizer, "estimator", vectorizer)
+    return getattr(vectorizer, "estimator", vectorizer)
+
+
+def vectorizers(pipeline: Any) -> list[Any]:
+    """Return the fitted vectorizers of a pipeline that `train_task` made, in column order."""
+    from sklearn.pipeline import FeatureUnion
+
+    vectorizer = _vectorizer(pipeline)
     if isinstance(vectorizer, FeatureUnion):
         return [part for _, part in vectorizer.transformer_list]
     return [vectorizer]

@@ -20,6 +20,7 @@ from kaznews.model import (
     accelerated,
     compact,
     forget_dicts,
+    probabilities,
     with_vectorizers,
 )
 from kaznews.text import normalize, text_hash
@@ -113,21 +114,15 @@ class Bundle:
 
         Columns are in the order of `classes`; the sentences are normalised here.
         """
-        import pandas as pd
-
-        normal = pd.DataFrame({TEXT_COLUMN: [normalize(text) for text in texts]}, dtype=object)
-        return {
-            t.task.name: np.concatenate(
-                [
-                    np.empty((0, len(t.pipeline.classes_))),
-                    *(
-                        t.pipeline.predict_proba(normal.iloc[start : start + BATCH])
-                        for start in range(0, len(normal), BATCH)
-                    ),
-                ]
-            )
-            for t in self.tasks
+        parts: dict[str, list[npt.NDArray[np.float64]]] = {
+            t.task.name: [np.empty((0, len(t.pipeline.classes_)))] for t in self.tasks
         }
+        pipelines = [t.pipeline for t in self.tasks]
+        for start in range(0, len(texts), BATCH):
+            batch = [normalize(text) for text in texts[start : start + BATCH]]
+            for t, found in zip(self.tasks, probabilities(pipelines, batch), strict=True):
+                parts[t.task.name].append(found)
+        return {name: np.concatenate(found) for name, found in parts.items()}
 
     def classes(self, name: str) -> list[str]:
         """Return the class names of a task in the order of its probability columns."""
