@@ -12,10 +12,11 @@ TEXT ?=
 MIRROR ?=
 VERSION ?=
 IN ?= -
+FILE ?= kaznews.npz
 PORT ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help train test lint ui predict evaluate sweep data audit suggest promote results bench lock clean
+.PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote results bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained
 predict: export KAZNEWS_TEXT := $(value TEXT)
 predict: $(VENV)/.train ## label one sentence with the champion; TEXT="…"
 	@$(BIN)/kaznews predict $(ARGS) -- "$$KAZNEWS_TEXT"
+
+export: $(VENV)/.train ## the champion as one file that needs NumPy alone; FILE=kaznews.npz
+	@$(BIN)/kaznews export $(ARGS) -- "$(FILE)"
 
 evaluate: $(VENV)/.train ## score a model; ARGS="--data FILE.jsonl --json OUT"
 	@$(BIN)/kaznews evaluate $(ARGS)

@@ -1,12 +1,12 @@
-"""Words of the shell in, one command run: predict, evaluate, promote, data, ui, train."""
+"""Words of the shell in, one command run: predict, evaluate, export, promote, data, ui, train."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +16,15 @@ from kaznews.errors import KaznewsError
 
 OUTPUT_TYPES = (".jsonl", ".csv", ".parquet")
 INPUT_TYPES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
+PORTABLE_TYPE = ".npz"
 DEFAULT_MODEL = "models:/kaznews@champion"
 
 
 @contextmanager
 def _atomic(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside the target that replaces it on success only."""
+    import tempfile
+
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
     except OSError as error:
@@ -78,9 +81,45 @@ def _write_output(frame: Any, output: str | None) -> None:
             frame.to_json(temporary, orient="records", lines=True, force_ascii=False)
 
 
-def _predict(arguments: argparse.Namespace) -> None:
-    import pandas as pd
+def _write_rows(rows: list[dict[str, Any]], columns: list[str], output: str | None) -> None:
+    """Write what `_write_output` writes, from plain rows; pandas is imported for Parquet alone."""
+    kind = Path(output).suffix if output else ""
+    if kind == ".parquet":
+        import pandas as pd
 
+        try:
+            _write_output(pd.DataFrame(rows, columns=columns), output)
+        except UnicodeEncodeError as error:
+            raise KaznewsError(f"cannot write {output}: {error}") from None
+        return
+    stream = io.StringIO(newline="")
+    if kind == ".csv":
+        import csv
+
+        table = csv.DictWriter(stream, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    else:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # A lone surrogate has no UTF-8; written \\ud800 it is JSON still.
+    content = stream.getvalue().encode("utf-8", "backslashreplace")
+    if output is None:
+        sys.stdout.write(content.decode("utf-8"))
+        return
+    with _atomic(Path(output)) as temporary:
+        temporary.write_bytes(content)
+
+
+def _print_answers(
+    texts: Sequence[str], answers: Sequence[dict[str, Any]], names: Sequence[str]
+) -> None:
+    for text, answer in zip(texts, answers, strict=True):
+        print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        for name in names:
+            print(f"  {name:30} {answer[name]:22} {answer[name + '_confidence']:.2f}")
+
+
+def _predict(arguments: argparse.Namespace) -> None:
     if bool(arguments.text) == bool(arguments.input):
         raise KaznewsError("give sentences as arguments or --input, one of the two")
     if arguments.output and Path(arguments.output).suffix not in OUTPUT_TYPES:
@@ -91,19 +130,55 @@ def _predict(arguments: argparse.Namespace) -> None:
         rows = _read_input(arguments.input, arguments.column)
     else:
         rows = [{"text": text} for text in arguments.text]
+    if Path(arguments.model).suffix == PORTABLE_TYPE:
+        _predict_portable(arguments, rows)
+        return
+    import pandas as pd
+
     from kaznews.predict import load
 
     bundle = load(arguments.model)
     given = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["text"], dtype=object)
     answers = bundle.predict(given)
     if arguments.text and not arguments.output and not arguments.json:
-        for text, answer in zip(arguments.text, answers.to_dict("records"), strict=True):
-            print(text)
-            for t in bundle.tasks:
-                name = t.task.name
-                print(f"  {name:30} {answer[name]:22} {answer[name + '_confidence']:.2f}")
+        names = [t.task.name for t in bundle.tasks]
+        _print_answers(arguments.text, answers.to_dict("records"), names)
         return
     _write_output(pd.concat([given, answers], axis=1), arguments.output)
+
+
+def _predict_portable(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Answer with an exported model: nothing but NumPy is imported, unless a file type needs it."""
+    from kaznews import runtime
+
+    model = runtime.read(arguments.model)
+    answers = model.predict([row["text"] for row in rows])
+    if arguments.text and not arguments.output and not arguments.json:
+        _print_answers(arguments.text, answers, [t.name for t in model.tasks])
+        return
+    columns = list(rows[0]) if rows else ["text"]
+    _write_rows(
+        [
+            {**{column: row.get(column) for column in columns}, **answer}
+            for row, answer in zip(rows, answers, strict=True)
+        ],
+        [*columns, *model.columns],
+        arguments.output,
+    )
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    target = Path(arguments.file)
+    if target.suffix != PORTABLE_TYPE:
+        raise KaznewsError(f"an exported model is a {PORTABLE_TYPE} file, not {arguments.file!r}")
+    from kaznews.export import export
+    from kaznews.predict import load
+
+    bundle = load(arguments.model)
+    with _atomic(target) as temporary:
+        model = export(bundle, temporary)
+        size = temporary.stat().st_size
+    print(f"{target}: {', '.join(t.name for t in model.tasks)}; {size / 1e6:.1f} MB")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -200,7 +275,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--column", default="text", help="column of the input that is labelled")
     predict.add_argument("--output", help=f"file ({', '.join(OUTPUT_TYPES)}); default stdout")
     predict.add_argument("--json", action="store_true", help="JSON Lines for arguments too")
-    predict.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
+    predict.add_argument(
+        "--model", default=DEFAULT_MODEL, help="registry address, folder or exported .npz"
+    )
     evaluate = command("evaluate", _evaluate, "score a model on a labelled file")
     evaluate.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     evaluate.add_argument("--data", required=True, help="file with text and label columns")
@@ -215,6 +292,9 @@ def build_parser() -> argparse.ArgumentParser:
     suggest.add_argument("--n", type=int, default=100, help="how many")
     suggest.add_argument("--seed", type=int, default=0, help="of the clustering")
     suggest.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
+    export = command("export", _export, "write a model as one file that needs NumPy alone")
+    export.add_argument("file", nargs="?", default="kaznews.npz", help="file to write (.npz)")
+    export.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     promote = command("promote", _promote, "make the challenger, or a version, champion")
     promote.add_argument("--version", type=int)
     data = command("data", _data, "derive the real sentences of data=gold from public files")

@@ -473,7 +473,9 @@ def compact(vectorizer: Any) -> Any:
         vocabulary = {term: index for index, term in enumerate(terms)}
     is_tfidf = isinstance(vectorizer, TfidfVectorizer)
     stock_class = TfidfVectorizer if is_tfidf else CountVectorizer
-    stock = stock_class(**{**vectorizer.get_params(), "vocabulary": vocabulary}).fit([""])
+    # No term is in the empty text: an IDF without smoothing is infinite until the real one is set.
+    with np.errstate(divide="ignore"):
+        stock = stock_class(**{**vectorizer.get_params(), "vocabulary": vocabulary}).fit([""])
     if is_tfidf and vectorizer.use_idf:
         stock.idf_ = vectorizer.idf_
     return stock

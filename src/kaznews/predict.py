@@ -275,6 +275,11 @@ def load(model: str = DEFAULT_MODEL) -> Bundle:
 
     if "://" not in model and ":/" not in model:
         path = Path(model)
+        if path.suffix == ".npz":
+            raise KaznewsError(
+                f"{model} is an exported model, not a bundle: it is read by "
+                "`kaznews predict --model` and by kaznews.runtime.read"
+            )
         if not path.is_dir():
             raise KaznewsError(f"no such model folder: {model}")
     else:

@@ -100,7 +100,10 @@ def _read_csv(path: Path) -> list[Any]:
 def _read_parquet(path: Path) -> list[Any]:
     import pyarrow.parquet
 
-    return list(pyarrow.parquet.read_table(path).to_pylist())
+    try:
+        return list(pyarrow.parquet.read_table(path).to_pylist())
+    except pyarrow.ArrowException as error:
+        raise KaznewsError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
 
 
 def _read_text(path: Path) -> list[Any]:
@@ -171,8 +174,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     KaznewsError
         The file is missing, of an unknown type, not UTF-8, or broken.
     """
-    import pyarrow
-
     try:
         return READERS.get(path.suffix, _read_with_datasets)(path)
     except KaznewsError:
@@ -181,7 +182,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise KaznewsError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise KaznewsError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
-    except (csv.Error, pyarrow.ArrowException) as error:
+    except csv.Error as error:
         raise KaznewsError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
     except Exception as error:
         # `datasets` wraps whatever its builders raise in errors of many kinds.

@@ -13,6 +13,9 @@ import unicodedata
 
 from kaznews.script import is_latin_kazakh, to_cyrillic
 
+# Raised whenever `normalize` changes: an exported model says which normal form it was fitted on.
+NORMALIZATION = 1
+
 # Soft hyphen, byte order mark, zero-width space: invisible, and they split words.
 _INVISIBLE = dict.fromkeys((0x00AD, 0xFEFF, 0x200B))
 _LETTERS = re.compile(r"[^\W\d_]+")

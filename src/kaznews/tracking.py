@@ -298,8 +298,8 @@ def _log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
     return str(info.model_id)
 
 
-def log_bundle(bundle: Any) -> str:
-    """Log a `predict.Bundle` as a pyfunc model; return the id of the logged model.
+def log_bundle(bundle: Any, files: Sequence[Path] = ()) -> str:
+    """Log a `predict.Bundle` as a pyfunc model, and files beside it; return the model's id.
 
     There is no input schema on purpose: with one, MLflow would refuse a list of strings and would
     answer a null row in its own words. The bundle checks its input itself.
@@ -309,6 +309,8 @@ def log_bundle(bundle: Any) -> str:
     from mlflow.types import ColSpec, Schema
     from pandas import DataFrame
 
+    for path in files:
+        mlflow.log_artifact(str(path))
     outputs = [
         ColSpec("double" if column.endswith("_confidence") else "string", column)
         for column in bundle.columns

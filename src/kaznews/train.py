@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from kaznews.audit import audit
 from kaznews.data import SPLITS, Corpus, load
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Decision, text_table
+from kaznews.export import export
 from kaznews.fit import TaskResult, run_task
 from kaznews.folds import FoldCache, tokenize
 from kaznews.gate import judge
@@ -174,7 +177,7 @@ def _conclude(
         tuple(BundleTask(r.task, r.fitted.pipeline) for r in results),
         seen_keys(*(np.array(corpus.dataset[c])[in_train].tolist() for c in ("text", "group"))),
     )
-    bundle_id = tracking.log_bundle(bundle) if complete else None
+    bundle_id = _log_bundle(bundle) if complete else None
     if not settings.register:
         return Outcome(tuple(results), run_id, {}, None)
     versions = {}
@@ -196,6 +199,17 @@ def _conclude(
     if decision.promote:
         tracking.promote(version)
     return Outcome(tuple(results), run_id, versions, decision)
+
+
+def _log_bundle(bundle: Bundle) -> str:
+    """Log the bundle and, where its models are linear, the file that needs NumPy alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        portable = Path(folder) / "kaznews.npz"
+        try:
+            export(bundle, portable)
+        except KaznewsError as error:
+            log.info("no %s: %s", portable.name, error)
+        return tracking.log_bundle(bundle, [*Path(folder).iterdir()])
 
 
 class SweepRun(Callback):
