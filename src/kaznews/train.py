@@ -21,12 +21,12 @@ from kaznews import tracking
 from kaznews.audit import audit
 from kaznews.data import SPLITS, Corpus, load
 from kaznews.errors import KaznewsError
+from kaznews.estimators import check_targets, tuples_for_ranges
 from kaznews.evaluate import Decision, text_table
 from kaznews.export import export
 from kaznews.fit import TaskResult, run_task
 from kaznews.folds import FoldCache, tokenize
 from kaznews.gate import judge
-from kaznews.model import check_targets, tuples_for_ranges
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.provenance import environment_tags
 from kaznews.root import ROOT

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from kaznews.errors import KaznewsError
-from kaznews.model import check_targets
+from kaznews.estimators import check_targets
 from kaznews.root import ROOT
 from kaznews.settings import Settings
 from kaznews.train import register_resolvers, run_from_config

@@ -18,14 +18,13 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
 from kaznews.errors import KaznewsError
+from kaznews.estimators import check_targets, tuples_for_ranges
 from kaznews.model import (
     TRUSTED_TYPES,
-    check_targets,
     fit_beta,
     forget_dicts,
     softmax,
     train_task,
-    tuples_for_ranges,
     vectorizers,
 )
 

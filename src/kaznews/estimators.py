@@ -1,0 +1,68 @@
+"""What a configuration names by ``_target_`` in, a check that it is an estimator out."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from kaznews.errors import KaznewsError
+
+TARGET_PACKAGES = ("sklearn", "kaznews")
+
+
+def check_targets(spec: Any, where: str) -> None:
+    """Refuse a configuration that would instantiate anything but an estimator.
+
+    Parameters
+    ----------
+    spec : mapping, sequence or scalar
+        Plain values; every ``_target_`` in it, at any depth, is checked.
+    where : str
+        Name of the config entry, for the message.
+
+    Raises
+    ------
+    KaznewsError
+        A ``_target_`` that is not an estimator class of scikit-learn or kaznews.
+    """
+    if isinstance(spec, Mapping):
+        if "_target_" in spec:
+            _check_target(spec["_target_"], where)
+        for key, value in spec.items():
+            check_targets(value, f"{where}.{key}")
+    elif isinstance(spec, list | tuple):
+        for index, value in enumerate(spec):
+            check_targets(value, f"{where}[{index}]")
+
+
+def _check_target(target: Any, where: str) -> None:
+    module_name, _, class_name = str(target).rpartition(".")
+    refusal = KaznewsError(
+        f"{where}._target_={target}: expected an estimator class under "
+        f"{' or '.join(f'{name}.' for name in TARGET_PACKAGES)}"
+    )
+    if module_name.split(".")[0] not in TARGET_PACKAGES:
+        raise refusal
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError):
+        raise KaznewsError(f"{where}._target_={target}: no such class") from None
+    from sklearn.base import BaseEstimator
+
+    # The module that defines it counts, not the one it can be reached through.
+    if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        raise refusal
+    if found.__module__.split(".")[0] not in TARGET_PACKAGES:
+        raise refusal
+
+
+def tuples_for_ranges(estimator: Any) -> Any:
+    """Turn lists of numbers among an estimator's parameters into tuples, and return it.
+
+    YAML has no tuples, and scikit-learn refuses a list for ``ngram_range``.
+    """
+    for name, value in estimator.get_params(deep=True).items():
+        if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
+            estimator.set_params(**{name: tuple(value)})
+    return estimator
