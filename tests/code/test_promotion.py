@@ -20,7 +20,7 @@ from kaznews import promotion
 from kaznews.cli import main
 from kaznews.data import Corpus, load
 from kaznews.errors import KaznewsError
-from kaznews.gate import Limits
+from kaznews.gate import Decision, Limits
 from kaznews.judge import origins, seen_rows, submit
 from kaznews.predict import Bundle, seen_keys
 from kaznews.predict import load as load_bundle
@@ -256,6 +256,46 @@ def test_a_bundle_trained_on_held_out_sentences_is_registered_tagged_and_refused
         promotion.promote()
 
 
+def labelled(tasks: Any) -> Any:
+    """Return as much of training results as the gate reads: the baseline's main metrics."""
+    return [
+        SimpleNamespace(
+            task=task, majority={"dev": SimpleNamespace(metrics={task.main_metric: 0.0})}
+        )
+        for task in tasks
+    ]
+
+
+def test_nobody_promotes_between_a_judgement_and_its_promotion(
+    registry: Any, tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kaznews import judge
+
+    other = promoter(tmp_path, 2, times=1)
+
+    def slow(*_: Any) -> Decision:
+        go(other)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=2)
+        assert who(registry) == {"champion": 1}
+        return Decision(True, "for the test")
+
+    monkeypatch.setattr(judge, "compare", slow)
+    split = Split(
+        np.array(["train"] * len(corpus.dataset)), np.zeros(len(corpus.dataset), np.int64), ""
+    )
+    model_id = registry.get_model_version("kaznews", "1").source.removeprefix("models:/")
+    experiment = registry.create_experiment("other", (tmp_path / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment):
+        version, _ = submit(
+            load_bundle(), model_id, [], corpus, split, LIMITS,
+            seed=0, versions=dict.fromkeys(NAMES[1:], 3),
+        )  # fmt: skip
+    _, errors = other.communicate(timeout=60)
+    assert other.returncode == 0, errors
+    assert who(registry) == {"champion": 2, "previous": version}
+
+
 def test_the_champions_training_sentences_count_for_neither(
     registry: Any, tmp_path: Path, corpus: Corpus
 ) -> None:
@@ -264,21 +304,14 @@ def test_the_champions_training_sentences_count_for_neither(
     known = seen_rows(champion, list(corpus.dataset["text"]), origins(corpus))
     parts = np.array(["dev" if i % 2 else "train" for i in range(len(known))], dtype="<U5")
     split = Split(parts, np.zeros(len(parts), dtype=np.int64), "fixed")
-    results: Any = [
-        SimpleNamespace(
-            task=task,
-            majority={"dev": SimpleNamespace(metrics={task.main_metric: 0.0})},
-        )
-        for task in TASKS
-    ]
     experiment = registry.create_experiment("other", (tmp_path / "artifacts").as_uri())
     clean = replace(champion, seen=seen_keys([], []))
     reasons = []
     for min_unseen in (1.0, 0.01):
         with mlflow.start_run(experiment_id=experiment):
             _, decision = submit(
-                clean, model_id, results, corpus, split, replace(LIMITS, min_unseen=min_unseen),
-                seed=0, versions=dict.fromkeys(NAMES[1:], 3),
+                clean, model_id, labelled(TASKS), corpus, split,
+                replace(LIMITS, min_unseen=min_unseen), seed=0, versions=dict.fromkeys(NAMES[1:], 3),
             )  # fmt: skip
         assert not decision.promote
         reasons.append(decision.reason)
