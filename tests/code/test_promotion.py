@@ -311,7 +311,8 @@ def test_the_champions_training_sentences_count_for_neither(
         with mlflow.start_run(experiment_id=experiment):
             _, decision = submit(
                 clean, model_id, labelled(TASKS), corpus, split,
-                replace(LIMITS, min_unseen=min_unseen), seed=0, versions=dict.fromkeys(NAMES[1:], 3),
+                replace(LIMITS, min_unseen=min_unseen),
+                seed=0, versions=dict.fromkeys(NAMES[1:], 3),
             )  # fmt: skip
         assert not decision.promote
         reasons.append(decision.reason)
