@@ -11,12 +11,14 @@ ARGS ?=
 TEXT ?=
 MIRROR ?=
 VERSION ?=
+FORCE ?=
 IN ?= -
 FILE ?= kaznews.npz
 PORT ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote results bench lock clean
+.PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
+.PHONY: results bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,8 +57,13 @@ audit: $(VENV)/.train ## likely label errors, near-duplicates, leaks; ARGS="data
 suggest: $(VENV)/.train ## sentences worth labelling next, for Label Studio; IN=unlabelled.txt
 	@$(BIN)/kaznews suggest --input "$(IN)" $(ARGS)
 
-promote: $(VENV)/.train ## make the challenger champion, or VERSION=n
-	@$(BIN)/kaznews promote $(if $(VERSION),--version $(VERSION))
+promote: export KAZNEWS_FORCE := $(value FORCE)
+promote: $(VENV)/.train ## make the challenger champion, or VERSION=n; FORCE="why" if refused
+	@$(BIN)/kaznews promote $(if $(VERSION),--version $(VERSION)) \
+	  $(if $(FORCE),--force "$$KAZNEWS_FORCE")
+
+rollback: $(VENV)/.train ## make the previous champion champion again
+	@$(BIN)/kaznews rollback
 
 results: $(VENV)/.train ## measure the tables of README anew into experiments/results
 	@$(BIN)/python benchmarks/transfer.py

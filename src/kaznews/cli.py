@@ -1,4 +1,4 @@
-"""Words of the shell in, one command run: predict, evaluate, export, promote, data, ui, train."""
+"""Words of the shell in, one command run: each command is a function, named after it."""
 
 from __future__ import annotations
 
@@ -234,9 +234,16 @@ def _suggest(arguments: argparse.Namespace) -> None:
 
 
 def _promote(arguments: argparse.Namespace) -> None:
-    from kaznews import tracking
+    from kaznews import promotion
 
-    print(f"kaznews version {tracking.promote(arguments.version)} is champion")
+    version = promotion.promote(arguments.version, force=arguments.force)
+    print(f"kaznews version {version} is champion")
+
+
+def _rollback(arguments: argparse.Namespace) -> None:
+    from kaznews import promotion
+
+    print(f"kaznews version {promotion.rollback()} is champion again")
 
 
 def _data(arguments: argparse.Namespace) -> None:
@@ -297,6 +304,10 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     promote = command("promote", _promote, "make the challenger, or a version, champion")
     promote.add_argument("--version", type=int)
+    promote.add_argument(
+        "--force", metavar="REASON", help="even if it saw dev or test in training; is recorded"
+    )
+    command("rollback", _rollback, "make the previous champion champion again")
     data = command("data", _data, "derive the real sentences of data=gold from public files")
     data.add_argument("--mirror", help="folder with <repo>/<path> instead of the network")
     ui = command("ui", _ui, "start the MLflow server on 127.0.0.1")

@@ -6,7 +6,7 @@ matrix product: (resample x article) times (article x confusion).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,42 +238,6 @@ def fold_spread(
         )
         for name in per_fold[0]
     }
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether a challenger becomes champion, and why."""
-
-    promote: bool
-    reason: str
-
-
-def decide(
-    challenger: Mapping[str, float],
-    champion: Mapping[str, float] | None,
-    majority: Mapping[str, float],
-) -> Decision:
-    """Compare main metrics on one dev split.
-
-    Parameters
-    ----------
-    challenger, champion, majority : mapping of task name to main metric
-        All measured on the same dev sentences; champion is None in a first run.
-
-    Notes
-    -----
-    Without a champion the challenger must beat the majority baseline on every task; with one, the
-    mean over the tasks must be higher.
-    """
-    if champion is None:
-        lost = [task for task, value in challenger.items() if value <= majority[task]]
-        if lost:
-            return Decision(False, f"does not beat the majority baseline on {', '.join(lost)}")
-        return Decision(True, "first model, beats the majority baseline on every task")
-    new = sum(challenger.values()) / len(challenger)
-    old = sum(champion[task] for task in challenger) / len(challenger)
-    comparison = f"mean of main metrics on dev {new:.4f} against the champion's {old:.4f}"
-    return Decision(new > old, comparison)
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

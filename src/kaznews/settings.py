@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaznews.data import Task
+from kaznews.gate import Limits
 from kaznews.reading import Source
 
 
@@ -51,6 +52,7 @@ class Settings:
     split: SplitSettings
     features: dict[str, Any]
     classifier: dict[str, Any]
+    gate: Limits
     command: str
     seed: int
     n_jobs: int

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = ROOT / "experiments"
 BUNDLE_NAME = "kaznews"
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHALLENGER = "challenger"
 PARENT_VARIABLE = "KAZNEWS_PARENT_RUN"
 SWEEP_METRIC = "cv_mean_main_metric"
 SWEEP_VARIABLE = "KAZNEWS_SWEEP_PROCESS"
@@ -73,7 +73,7 @@ def open_experiment(name: str) -> str:
 
     # Set by `mlflow run` and some schedulers; it would silently replace the run we start.
     os.environ.pop("MLFLOW_RUN_ID", None)
-    database = _sqlite_path(mlflow.get_tracking_uri())
+    database = sqlite_path(mlflow.get_tracking_uri())
     if database is None:
         return _find_or_create(name, None)
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def open_experiment(name: str) -> str:
     return experiment_id
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
     """Return the absolute path of a SQLite store, None for servers and other databases."""
     return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
@@ -372,50 +372,6 @@ def _quiet_registry() -> Iterator[None]:
         yield
 
 
-def champion_version(name: str = BUNDLE_NAME) -> int | None:
-    """Return the version that the alias champion points to, None if there is none."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return int(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION).version)
-    except MlflowException:
-        return None
-
-
-def promote(version: int | None = None) -> int:
-    """Make a bundle version, and the task models in it, champion; return the version.
-
-    Parameters
-    ----------
-    version : int, optional
-        Default the challenger.
-
-    Raises
-    ------
-    KaznewsError
-        There is no such version.
-    """
-    use_store()
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    client = mlflow.MlflowClient()
-    try:
-        if version is None:
-            chosen = client.get_model_version_by_alias(BUNDLE_NAME, CHALLENGER)
-        else:
-            chosen = client.get_model_version(BUNDLE_NAME, str(version))
-    except MlflowException as error:
-        wanted = CHALLENGER if version is None else f"version {version}"
-        raise KaznewsError(f"{BUNDLE_NAME} has no {wanted}: {str(error).splitlines()[0]}") from None
-    for key, value in chosen.tags.items():
-        if key.startswith("version."):
-            client.set_registered_model_alias(key.removeprefix("version."), CHAMPION, value)
-    client.set_registered_model_alias(BUNDLE_NAME, CHAMPION, chosen.version)
-    return int(chosen.version)
-
-
 def start_sweep(experiment_name: str, overrides: Sequence[str]) -> None:
     """Create the store and the run that the jobs of a sweep hang under; export its id."""
     experiment_id = open_experiment(experiment_name)
@@ -462,7 +418,7 @@ def serve_ui(port: int, experiment_name: str = "kaznews") -> None:
     import mlflow
 
     uri = mlflow.get_tracking_uri()
-    database = _sqlite_path(uri)
+    database = sqlite_path(uri)
     arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     if database is not None:
         if not database.exists():

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from kaznews.audit import audit
 from kaznews.data import SPLITS, Corpus, load
 from kaznews.errors import KaznewsError
 from kaznews.estimators import check_targets, tuples_for_ranges
-from kaznews.evaluate import Decision, text_table
+from kaznews.evaluate import text_table
 from kaznews.export import export
 from kaznews.fit import TaskResult, run_task
 from kaznews.folds import FoldCache, tokenize
-from kaznews.gate import judge
+from kaznews.gate import Decision
+from kaznews.judge import origins, submit
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.provenance import environment_tags
 from kaznews.root import ROOT
@@ -173,9 +175,10 @@ def _conclude(
     tracking.log_mean([r.reports["cv"].metrics[r.task.main_metric] for r in results])
     complete = len(results) == len(settings.tasks) and len(results) > 1
     in_train = split.part == "train"
+    names = [own for own, known in zip(origins(corpus), in_train, strict=True) if known]
     bundle = Bundle(
         tuple(BundleTask(r.task, r.fitted.pipeline) for r in results),
-        seen_keys(*(np.array(corpus.dataset[c])[in_train].tolist() for c in ("text", "group"))),
+        seen_keys(np.array(corpus.dataset["text"])[in_train].tolist(), chain.from_iterable(names)),
     )
     bundle_id = _log_bundle(bundle) if complete else None
     if not settings.register:
@@ -187,17 +190,17 @@ def _conclude(
     if bundle_id is None:
         log.info("no bundle: it needs all tasks, this run trained %d", len(results))
         return Outcome(tuple(results), run_id, versions, None)
-    decision = judge(bundle, results, corpus, split)
-    version = tracking.register(
+    version, decision = submit(
+        bundle,
         bundle_id,
-        tracking.BUNDLE_NAME,
+        results,
         corpus,
-        {f"version.{name}": str(v) for name, v in versions.items()}
-        | {"decision": ("promoted: " if decision.promote else "not promoted: ") + decision.reason},
+        split,
+        settings.gate,
+        seed=settings.seed,
+        versions=versions,
     )
     versions[tracking.BUNDLE_NAME] = version
-    if decision.promote:
-        tracking.promote(version)
     return Outcome(tuple(results), run_id, versions, decision)
 
 

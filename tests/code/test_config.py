@@ -18,7 +18,7 @@ from kaznews.settings import Settings
 from kaznews.train import register_resolvers, run_from_config
 
 CONF = ROOT / "conf"
-GROUPS = ["task", "data", "split", "features", "classifier", "experiment"]
+GROUPS = ["task", "data", "split", "features", "classifier", "gate", "experiment"]
 OPTIONS = [
     (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.stem[0] != "_"
 ]
@@ -82,6 +82,11 @@ def test_the_first_line_of_every_option_says_what_it_is() -> None:
         ("+colour=red", "configuration: Key 'colour' not in 'Settings'"),
         ("seed=often", "configuration: Value 'often' .* could not be converted to Integer"),
         ("split.n_folds=[1]", "configuration: .*"),
+        ("gate.collapse=2", "gate.collapse must be between 0 and 1, not 2.0"),
+        (
+            "gate.floors.topic=high",
+            "configuration: Value .high. .* could not be converted to Float",
+        ),
         ("classifier._target_=os.system", "classifier._target_=os.system: expected an estimator"),
         ("+classifier.colour=red", "classifier: Error in call to target .*LinearSVC"),
     ],

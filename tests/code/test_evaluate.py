@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from tests.conftest import STANCES, TOPIC
 
 from kaznews.errors import KaznewsError
-from kaznews.evaluate import decide, evaluate, fold_spread, text_table
+from kaznews.evaluate import evaluate, fold_spread, text_table
 
 STANCE = STANCES[0]
 PAIRS = st.lists(
@@ -112,20 +112,6 @@ def test_fold_spread_is_the_mean_and_deviation_over_folds() -> None:
     mean, deviation = fold_spread(STANCE, true, said, np.array([0, 0, 1, 1]))["accuracy"]
     assert mean == pytest.approx(0.75)
     assert deviation == pytest.approx(np.std([1, 0.5], ddof=1))
-
-
-def test_the_first_champion_must_beat_the_majority_on_every_task() -> None:
-    majority = {"topic": 0.1, "stance": 0.0}
-    assert decide({"topic": 0.5, "stance": 0.2}, None, majority).promote
-    decision = decide({"topic": 0.5, "stance": 0.0}, None, majority)
-    assert not decision.promote
-    assert "stance" in decision.reason
-
-
-def test_a_challenger_must_be_better_than_the_champion_not_equal() -> None:
-    majority = {"topic": 0.1}
-    assert decide({"topic": 0.6}, {"topic": 0.5}, majority).promote
-    assert not decide({"topic": 0.5}, {"topic": 0.5}, majority).promote
 
 
 def test_a_table_is_aligned() -> None:

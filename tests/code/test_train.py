@@ -79,8 +79,21 @@ def test_versions_and_aliases(store: Path) -> None:
     }  # fmt: skip
     for name in names:
         assert str(c.get_model_version_by_alias(name, "challenger").version) == "1"
+        assert c.get_registered_model(name).aliases.keys() == {"challenger", "champion"}
         assert str(c.get_model_version_by_alias(name, "champion").version) == "1"
     assert "promoted" in c.get_model_version("kaznews", "1").tags["decision"]
+
+
+def test_the_decision_is_a_table_of_the_parent_run(store: Path) -> None:
+    parent = next(r for r in runs(store) if r.data.tags.get("kind") == "parent")
+    assert parent.data.tags["promoted"] == "true"
+    rows = gate_table(client(store), 1)
+    assert all(row[5] is True for row in rows)
+    checks = {(row[0], row[1].partition(" ")[2]) for row in rows}
+    assert checks == {(t.name, c) for t in TASKS for c in ("at least floor", "above majority")}
+    text = Path(client(store).download_artifacts(parent.info.run_id, "gate.md")).read_text("utf-8")
+    decision = client(store).get_model_version("kaznews", "1").tags["decision"]
+    assert text.startswith(f"**{decision}**")
 
 
 def test_what_is_printed(store: Path) -> None:
@@ -236,7 +249,7 @@ def test_a_second_champion_needs_a_better_score_on_dev_that_neither_has_seen(
     first = run_train(tmp_path, *quick, data)
     same = run_train(tmp_path, *quick, data)
     assert "kaznews is champion: first model" in first.stdout
-    assert "kaznews stays challenger: mean of main metrics" in same.stdout
+    assert "kaznews stays challenger: failed: tasks better" in same.stdout
     c = client(tmp_path)
     assert str(c.get_model_version_by_alias("kaznews", "champion").version) == "1"
     assert str(c.get_model_version_by_alias("kaznews", "challenger").version) == "2"
@@ -244,10 +257,54 @@ def test_a_second_champion_needs_a_better_score_on_dev_that_neither_has_seen(
     third = run_train(tmp_path, *quick, swapped)
     assert "stays challenger: the champion was trained on" in third.stdout
     better = run_train(tmp_path, *quick, data, "features=char_wb")
-    assert "kaznews is champion: mean of main metrics" in better.stdout
-    by_hand = subprocess.run(
-        [sys.executable, "-m", "kaznews.cli", "promote", "--version", "3"],
-        env=store_environment(tmp_path), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "version 3 is champion" in by_hand.stdout
-    assert str(c.get_model_version_by_alias("kaznews-topic", "champion").version) == "3"
+    assert "kaznews is champion: better on" in better.stdout
+    aliases = {k: str(v) for k, v in c.get_registered_model("kaznews").aliases.items()}
+    assert aliases == {"challenger": "4", "champion": "4", "previous": "1"}
+    checks = [row[1] for row in gate_table(c, 4)]
+    assert "log_loss within margin" in checks
+    assert "f1_sport not collapsed" in checks or "f1_none not collapsed" in checks
+    for words, said, champion in (
+        (["rollback"], "version 1 is champion again", "1"),
+        (["promote", "--version", "3"], "version 3 is champion", "3"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "kaznews.cli", *words],
+            env=store_environment(tmp_path), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert said in done.stdout
+        topic = c.get_model_version_by_alias("kaznews-topic", "champion")
+        assert str(topic.version) == champion
+
+
+def gate_table(c: Any, version: int) -> list[list[Any]]:
+    """Return the rows of the decision about a bundle version."""
+    run_id = c.get_model_version("kaznews", str(version)).run_id
+    table = json.loads(Path(c.download_artifacts(run_id, "gate.json")).read_text("utf-8"))
+    return list(table["data"])
+
+
+def test_two_first_trainings_at_once_are_one_first_champion_and_one_comparison(
+    small_file: Path, tmp_path: Path
+) -> None:
+    # Of two that had both found no champion, both would be the first model.
+    command = [
+        sys.executable, "-m", "kaznews.train", *QUICK, f"data.files=[{small_file}]",
+        f"hydra.run.dir={tmp_path}/hydra", "n_jobs=1", "register=true",
+    ]  # fmt: skip
+    started = [
+        subprocess.Popen(
+            command, env=store_environment(tmp_path), cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    said = []
+    for process in started:
+        out, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors
+        said.append(out)
+    assert sum("is champion: first model" in out for out in said) == 1
+    assert sum("stays challenger: failed: tasks better" in out for out in said) == 1
+    c = client(tmp_path)
+    champion = str(c.get_model_version_by_alias("kaznews", "champion").version)
+    assert "first model" in c.get_model_version("kaznews", champion).tags["decision"]
