@@ -1,4 +1,4 @@
-"""Words of the shell in, one command run: predict, evaluate, promote, data, ui, train."""
+"""Words of the shell in, one command run: predict, explain, evaluate, and so on."""
 
 from __future__ import annotations
 
@@ -106,6 +106,31 @@ def _predict(arguments: argparse.Namespace) -> None:
     _write_output(pd.concat([given, answers], axis=1), arguments.output)
 
 
+def _explain(arguments: argparse.Namespace) -> None:
+    from kaznews.explain import explain, printable, show
+    from kaznews.predict import load
+    from kaznews.text import normalize
+
+    if arguments.top < 1:
+        raise KaznewsError(f"--top must be at least 1, not {arguments.top}")
+    bundle = load(arguments.model)
+    texts = [normalize(text) for text in arguments.text]
+    # https://no-color.org
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    explained = [(t.task.name, explain(t.pipeline, texts)) for t in bundle.tasks]
+    for i in range(len(texts)):
+        for name, explanations in explained:
+            e = explanations[i]
+            print(f"{name}: {e.label} {e.confidence:.2f}\n  {e.to_terminal(colour)}")
+            words = sorted(e.words(), key=lambda pair: -abs(pair[1]))[: arguments.top]
+            rest = e.decision - e.intercept - sum(weight for _, weight in words)
+            lines = [*words, ("(all other words)", rest), ("(intercept)", e.intercept)]
+            for word, weight in [*lines, ("= decision value", e.decision)]:
+                print(f"  {weight:+8.3f}  {printable(word)}")
+            ngrams = (f"{printable(show(term))} {weight:+.2f}" for term, weight in e.top())
+            print(f"  n-grams that weigh most: {', '.join(ngrams)}\n")
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     from kaznews.evaluate import text_table
     from kaznews.predict import load
@@ -201,6 +226,10 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--output", help=f"file ({', '.join(OUTPUT_TYPES)}); default stdout")
     predict.add_argument("--json", action="store_true", help="JSON Lines for arguments too")
     predict.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
+    explain = command("explain", _explain, "show the n-grams that carried each label")
+    explain.add_argument("text", nargs="+", help="sentences")
+    explain.add_argument("--top", type=int, default=8, help="words that are listed a label")
+    explain.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     evaluate = command("evaluate", _evaluate, "score a model on a labelled file")
     evaluate.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     evaluate.add_argument("--data", required=True, help="file with text and label columns")

@@ -55,6 +55,7 @@ class Settings:
     seed: int
     n_jobs: int
     resamples: int
+    curve_shares: list[float]
     register: bool
     experiment_name: str
 

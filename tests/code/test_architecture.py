@@ -15,7 +15,8 @@ PACKAGE = ROOT / "src" / "kaznews"
 # Data flows one way. A module may import those before it in this list, never one after it.
 ORDER = (
     "root errors script text gold reading data split _ngrams _vocabulary features model "
-    "evaluate fit plots provenance tracking predict gate suggest settings audit train cli"
+    "scores evaluate slices yardsticks explain fit plots review report provenance tracking predict "
+    "gate suggest settings audit train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
