@@ -76,8 +76,8 @@ class Explanation:
         """Weights spread evenly over the visible characters of their n-grams, shape (len(text),).
 
         They add up to the decision value without the intercept. An n-gram that stands several
-        times shares its weight among its places; one that cannot be found in the text (a
-        vectorizer that strips accents, for example) is left out.
+        times shares its weight among its places. What has no place is left out: an n-gram of
+        spaces alone, or one that is not found (a vectorizer that strips accents).
         """
         lowered, origin = _lower_with_positions(self.text)
         spread = np.zeros(len(self.text))

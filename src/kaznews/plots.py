@@ -280,7 +280,7 @@ def slices_figure(slices: Sequence[Slice], task: Task, whole: Report, title: str
     names = []
     for i, s in enumerate(slices):
         metric = main_metric_of(task, s.report)
-        # Without both stances in a slice there is only its accuracy to show.
+        # With too few stances in a slice there is only its accuracy to show.
         colour = BLUE if metric == task.main_metric else GREY
         _whiskers(axes, i, s.report.intervals.get(metric), colour)
         axes.plot(s.report.metrics["accuracy"], i, "D", color=GREY, mfc="white", markersize=5)
@@ -295,7 +295,7 @@ def slices_figure(slices: Sequence[Slice], task: Task, whole: Report, title: str
     axes.set_xlim(0, 1)
     axes.set_xlabel(
         f"{words_of(task.main_metric)}, 95 % interval over articles; dashed: all, {value:.2f}\n"
-        "hollow: accuracy (slices that lack classes compare by it alone)",
+        "hollow: accuracy (grey: too few of a stance for its F1)",
         fontsize=9,
     )
     axes.grid(axis="x", color="#e5e7eb")

@@ -19,6 +19,8 @@ LONGEST = "21 words or more"
 _ORDER = {name: i for i, name in enumerate([*(name for _, name in LENGTHS), LONGEST])}
 # Below this many sentences a score of a slice says nothing.
 MIN_SLICE = 10
+# And below this many of either stance, their F1.
+MIN_STANCE = 5
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,11 @@ def score_slices(
 def main_metric_of(task: Task, report: Report) -> str:
     """Return the metric by which a slice is compared: the task's, or accuracy.
 
-    The mean F1 of favor and against is no measure where one of the two never occurs.
+    The mean F1 of favor and against is no measure where one of the two hardly occurs.
     """
     support = report.matrix.sum(axis=1)
     stances = [support[task.labels.index(c)] for c in STANCE_CLASSES if c in task.labels]
-    return task.main_metric if all(stances) else "accuracy"
+    return task.main_metric if all(n >= MIN_STANCE for n in stances) else "accuracy"
 
 
 def contrast_consistency(

@@ -54,17 +54,17 @@ def test_kinds_of_sentences(tmp_path: Path) -> None:
 
 
 def test_a_slice_is_scored_on_its_own_sentences() -> None:
-    true = ["favor", "against", "none"] * 8
-    said = ["favor", "against", "none"] * 4 + ["none", "none", "none"] * 4
+    true = ["favor", "against", "none"] * 16
+    said = ["favor", "against", "none"] * 8 + ["none", "none", "none"] * 8
     kinds = {
-        "genre": ["a"] * 12 + ["b"] * 12,
-        "source": ["one"] * 24,
-        "case": ["x"] * 20 + ["y"] * 4,
+        "genre": ["a"] * 24 + ["b"] * 24,
+        "source": ["one"] * 48,
+        "case": ["x"] * 40 + ["y"] * 8,
     }
     slices = score_slices(STANCE, scored(true, said), kinds, resamples=50)
-    # One source tells nothing apart; four sentences are too few.
+    # One source tells nothing apart; eight sentences are too few.
     assert [(s.kind, s.value, s.report.n) for s in slices] == [
-        ("genre", "a", 12), ("genre", "b", 12), ("case", "x", 20),
+        ("genre", "a", 24), ("genre", "b", 24), ("case", "x", 40),
     ]  # fmt: skip
     assert [s.report.metrics["accuracy"] for s in slices[:2]] == [1, pytest.approx(1 / 3)]
     flat = slice_metrics(STANCE, slices)
@@ -81,9 +81,10 @@ def test_lengths_stand_in_their_own_order() -> None:
     assert [s.value for s in slices] == [names[i] for i in (2, 0, 3, 1)]
 
 
-def test_a_slice_without_both_stances_is_compared_by_accuracy() -> None:
+def test_a_slice_with_few_of_a_stance_is_compared_by_accuracy() -> None:
     kinds = {"genre": ["a"] * 10 + ["b"] * 10}
-    true = ["favor", "against"] * 5 + ["none", "favor"] * 5
+    # Five of each stance are enough, four are not.
+    true = ["favor", "against"] * 5 + ["favor"] * 6 + ["against"] * 4
     a, b = score_slices(STANCE, scored(true, true), kinds)
     assert main_metric_of(STANCE, a.report) == "f_favor_against"
     assert main_metric_of(STANCE, b.report) == "accuracy"
