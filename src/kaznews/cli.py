@@ -181,6 +181,31 @@ def _export(arguments: argparse.Namespace) -> None:
     print(f"{target}: {', '.join(t.name for t in model.tasks)}; {size / 1e6:.1f} MB")
 
 
+def _explain(arguments: argparse.Namespace) -> None:
+    from kaznews.explain import explain, printable, show
+    from kaznews.predict import load
+    from kaznews.text import normalize
+
+    if arguments.top < 1:
+        raise KaznewsError(f"--top must be at least 1, not {arguments.top}")
+    bundle = load(arguments.model)
+    texts = [normalize(text) for text in arguments.text]
+    # https://no-color.org
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    explained = [(t.task.name, explain(t.pipeline, texts)) for t in bundle.tasks]
+    for i in range(len(texts)):
+        for name, explanations in explained:
+            e = explanations[i]
+            print(f"{name}: {e.label} {e.confidence:.2f}\n  {e.to_terminal(colour)}")
+            words = sorted(e.words(), key=lambda pair: -abs(pair[1]))[: arguments.top]
+            rest = e.decision - e.intercept - sum(weight for _, weight in words)
+            lines = [*words, ("(all other words)", rest), ("(intercept)", e.intercept)]
+            for word, weight in [*lines, ("= decision value", e.decision)]:
+                print(f"  {weight:+8.3f}  {printable(word)}")
+            ngrams = (f"{printable(show(term))} {weight:+.2f}" for term, weight in e.top())
+            print(f"  n-grams that weigh most: {', '.join(ngrams)}\n")
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     from kaznews.evaluate import text_table
     from kaznews.predict import load
@@ -285,6 +310,10 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--model", default=DEFAULT_MODEL, help="registry address, folder or exported .npz"
     )
+    explain = command("explain", _explain, "show the n-grams that carried each label")
+    explain.add_argument("text", nargs="+", help="sentences")
+    explain.add_argument("--top", type=int, default=8, help="words that are listed a label")
+    explain.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     evaluate = command("evaluate", _evaluate, "score a model on a labelled file")
     evaluate.add_argument("--model", default=DEFAULT_MODEL, help="registry address or folder")
     evaluate.add_argument("--data", required=True, help="file with text and label columns")

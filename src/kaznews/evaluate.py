@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
+from kaznews.scores import COVERAGE, Floats, draw_articles, interval_of, probability_metrics
 
-Floats = npt.NDArray[np.float64]
 STANCE_CLASSES = ("favor", "against")
-INTERVAL = (2.5, 97.5)
+# What stands first in tables and reports; logged with its interval.
+HEADLINE = ("accuracy", "macro_f1", "f_favor_against", "mcc")
+CONFIDENCE = ("log_loss", "brier", "ece", "aurc", COVERAGE)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -36,6 +38,12 @@ def confusion(labels: Sequence[str], true: Sequence[str], predicted: Sequence[st
     return matrix
 
 
+def _matthews(hits: Floats, true: Floats, predicted: Floats) -> Floats:
+    total = true.sum(axis=-1)
+    spread = (total**2 - (true**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
+    return _ratio(hits * total - (true * predicted).sum(axis=-1), np.sqrt(spread))
+
+
 def label_metrics(matrix: Floats, labels: Sequence[str]) -> dict[str, Floats]:
     """Return the metrics of one or many confusion matrices.
 
@@ -50,8 +58,9 @@ def label_metrics(matrix: Floats, labels: Sequence[str]) -> dict[str, Floats]:
     dict of str to ndarray of shape (...)
         ``accuracy``; ``macro_f1``: unweighted mean over the labels that occur, true or predicted;
         ``f_favor_against`` for stances: mean F1 of favor and against, ``none`` left out (Mohammad
-        et al. 2016, SemEval-2016 Task 6); ``precision_<label>``, ``recall_<label>``,
-        ``f1_<label>``, 0 where nothing is predicted or true.
+        et al. 2016, SemEval-2016 Task 6); ``mcc``: Matthews correlation of several classes
+        (Gorodkin 2004, R_K), 0 where all is true or said of one class; ``precision_<label>``,
+        ``recall_<label>``, ``f1_<label>``, 0 where nothing is predicted or true.
     """
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     true = matrix.sum(axis=-1)
@@ -61,6 +70,7 @@ def label_metrics(matrix: Floats, labels: Sequence[str]) -> dict[str, Floats]:
     metrics = {
         "accuracy": _ratio(hits.sum(axis=-1), matrix.sum(axis=(-2, -1))),
         "macro_f1": _ratio((f1 * occurs).sum(axis=-1), occurs.sum(axis=-1).astype(float)),
+        "mcc": _matthews(hits.sum(axis=-1), true, predicted),
     }
     if set(STANCE_CLASSES) <= set(labels):
         metrics["f_favor_against"] = f1[
@@ -72,27 +82,6 @@ def label_metrics(matrix: Floats, labels: Sequence[str]) -> dict[str, Floats]:
         metrics[f"recall_{label}"] = recall[..., i]
         metrics[f"f1_{label}"] = f1[..., i]
     return metrics
-
-
-def log_loss(classes: Sequence[str], true: Sequence[str], probability: Floats) -> float:
-    """Return the mean negative log-probability of the true label, in nats.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Columns of `probability`. A true label that is none of them counts as probability 0.
-    true : sequence of str, length n_sentences
-    probability : ndarray, shape (n_sentences, n_classes)
-
-    Notes
-    -----
-    Probabilities are clipped at the machine epsilon, as `sklearn.metrics.log_loss` does.
-    """
-    column = {label: i for i, label in enumerate(classes)}
-    chosen = np.array(
-        [row[column[t]] if t in column else 0.0 for t, row in zip(true, probability, strict=True)]
-    )
-    return float(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0)).mean())
 
 
 @dataclass(frozen=True)
@@ -107,9 +96,9 @@ class Report:
     matrix : ndarray, shape (n_labels, n_labels)
         True labels down, predicted ones across.
     metrics : dict of str to float
-        As `label_metrics`, and ``log_loss`` where probabilities were given.
+        As `label_metrics`, and as `scores.probability_metrics` where probabilities were given.
     intervals : dict of str to (float, float)
-        Bootstrap 95 % interval of every label metric; empty if no resample was asked for.
+        Bootstrap 95 % interval of every metric; empty if no resample was asked for.
     """
 
     n: int
@@ -120,12 +109,9 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON data: the ``--json`` format of ``kaznews evaluate``."""
-        headline = [m for m in ("accuracy", "macro_f1", "f_favor_against") if m in self.metrics]
         support = self.matrix.sum(axis=1)
         result: dict[str, Any] = {"n": self.n}
-        result |= {
-            name: self.metrics[name] for name in [*headline, "log_loss"] if name in self.metrics
-        }
+        result |= {m: self.metrics[m] for m in (*HEADLINE, *CONFIDENCE) if m in self.metrics}
         result["per_class"] = {
             label: {
                 **{m: self.metrics[f"{m}_{label}"] for m in ("precision", "recall", "f1")},
@@ -141,33 +127,24 @@ def bootstrap(
     labels: Sequence[str],
     true: Sequence[str],
     predicted: Sequence[str],
-    groups: Sequence[str],
-    *,
-    resamples: int,
-    seed: int,
+    draws: Floats,
+    article: npt.NDArray[np.int64],
 ) -> dict[str, tuple[float, float]]:
     """Return a 95 % percentile interval of every label metric, resampling whole articles.
 
-    Sentences of one article are not independent: the article is the unit that is drawn.
-
-    References
+    Parameters
     ----------
-    Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 8 and 13.
+    draws, article : ndarray
+        As `scores.draw_articles` returns them.
     """
     index = {label: i for i, label in enumerate(labels)}
-    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
     size = len(labels)
     cell = [index[t] * size + index[p] for t, p in zip(true, predicted, strict=True)]
-    per_group = np.zeros((len(names), size * size))
-    np.add.at(per_group, (group_of.tolist(), cell), 1)
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    matrices = (draws @ per_group).reshape(resamples, size, size)
-    return {
-        name: (float(low), float(high))
-        for name, values in label_metrics(matrices, labels).items()
-        for low, high in [np.percentile(values, INTERVAL)]
-    }
+    per_article = np.zeros((draws.shape[1], size * size))
+    np.add.at(per_article, (article.tolist(), cell), 1)
+    matrices = (draws @ per_article).reshape(len(draws), size, size)
+    values = label_metrics(matrices, labels)
+    return {name: interval_of(drawn) for name, drawn in values.items()}
 
 
 def evaluate(
@@ -211,12 +188,19 @@ def evaluate(
         raise KaznewsError(f"labels that {task.name} does not have: {', '.join(unknown)}")
     matrix = confusion(task.labels, gold, said)
     metrics = {name: float(value) for name, value in label_metrics(matrix, task.labels).items()}
-    if probability is not None:
-        metrics["log_loss"] = log_loss(classes, gold, probability[kept])
+    hit = np.array(gold) == np.array(said)
+    kept_probability = None if probability is None else probability[kept]
+    if kept_probability is not None:
+        confidence = probability_metrics(classes, gold, kept_probability, hit)
+        metrics |= {name: float(value[0]) for name, value in confidence.items()}
     intervals = {}
     if resamples:
         units = [str(i) for i in kept] if groups is None else [groups[i] for i in kept]
-        intervals = bootstrap(task.labels, gold, said, units, resamples=resamples, seed=seed)
+        drawn = draw_articles(units, resamples, seed)
+        intervals = bootstrap(task.labels, gold, said, *drawn)
+        if kept_probability is not None:
+            values = probability_metrics(classes, gold, kept_probability, hit, *drawn)
+            intervals |= {name: interval_of(value) for name, value in values.items()}
     return Report(len(kept), task.labels, matrix, metrics, intervals)
 
 
@@ -238,6 +222,18 @@ def fold_spread(
         )
         for name in per_fold[0]
     }
+
+
+def flat_metrics(prefix: str, report: Report) -> dict[str, float]:
+    """Return a report's metrics under ``<prefix>_<metric>``, with the intervals beside.
+
+    Intervals are those of the headline, of what probabilities are worth, and of each class's F1.
+    """
+    flat = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
+    for name, (low, high) in report.intervals.items():
+        if name in (*HEADLINE, *CONFIDENCE) or name.startswith("f1_"):
+            flat |= {f"{prefix}_{name}_ci_low": low, f"{prefix}_{name}_ci_high": high}
+    return flat
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,32 @@ import numpy as np
 import numpy.typing as npt
 
 from kaznews.data import SPLITS, Corpus, Task
-from kaznews.evaluate import Report, evaluate, fold_spread
+from kaznews.evaluate import Report, evaluate, flat_metrics, fold_spread
 from kaznews.folds import FoldCache, fold_matrices
 from kaznews.model import TEXT_COLUMN, FittedTask, fit_majority, train_task
+from kaznews.scores import Scored
+from kaznews.slices import Slice, contrast_consistency, kinds_of, score_slices, slice_metrics
 from kaznews.split import Split
+from kaznews.yardsticks import CurvePoint, fit_words, learning_curve
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One trained task: the model, its reports on cv, dev and test, the baseline's."""
+    """One trained task: the model, its reports on cv, dev and test, those of the baselines.
+
+    Attributes
+    ----------
+    scored : mapping
+        What the model said on ``cv``, ``dev`` and ``test``.
+    words : mapping
+        Reports of the word baseline on ``dev`` and ``test``; empty where it cannot be fitted.
+    slices : tuple of Slice
+        Of test.
+    consistency : (float, interval or None, int) or None
+        As `slices.contrast_consistency`, on test.
+    curve : tuple of CurvePoint
+        On dev, the full model last.
+    """
 
     task: Task
     fitted: FittedTask
@@ -26,6 +43,28 @@ class TaskResult:
     reports: Mapping[str, Report]
     majority: Mapping[str, Report]
     spread: Mapping[str, tuple[float, float]]
+    scored: Mapping[str, Scored]
+    words: Mapping[str, Report]
+    slices: tuple[Slice, ...]
+    consistency: tuple[float, tuple[float, float] | None, int] | None
+    curve: tuple[CurvePoint, ...]
+
+    def further_metrics(self) -> dict[str, float]:
+        """Return the metrics beyond the reports: word baseline, slices, contrast groups, curve."""
+        flat = slice_metrics(self.task, self.slices)
+        for part, report in self.words.items():
+            flat |= flat_metrics(f"{part}_words", report)
+        for point in self.curve:
+            metric = self.task.main_metric
+            flat[f"dev_curve/{point.sentences}_{metric}"] = point.report.metrics[metric]
+        if self.consistency is not None:
+            value, interval, _ = self.consistency
+            flat["test_contrast_consistency"] = value
+            if interval is not None:
+                low, high = interval
+                flat["test_contrast_consistency_ci_low"] = low
+                flat["test_contrast_consistency_ci_high"] = high
+        return flat
 
 
 def progress_bar(label: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:
@@ -53,6 +92,7 @@ def run_task(
     n_jobs: int,
     resamples: int,
     seed: int,
+    curve_shares: Sequence[float] = (),
 ) -> TaskResult:
     """Train one task on train and score it on its folds, on dev and on test.
 
@@ -62,6 +102,8 @@ def run_task(
         All sentences of the corpus, as `folds.tokenize` returns them: shared by all tasks.
     cache : FoldCache, optional
         Keeps the matrices of folds for the other tasks and later runs.
+    curve_shares : sequence of float
+        Shares of the training sentences for the learning curve; none gives no curve.
     """
     import pandas as pd
 
@@ -83,29 +125,67 @@ def run_task(
     )
     majority = fit_majority(y[rows["train"]])
 
-    def report(part: str, classes: Any, probability: Any, resamples: int = 0) -> Report:
+    def score(part: str, classes: Any, probability: Any) -> Scored:
+        return Scored(y[rows[part]], probability, classes, groups[rows[part]])
+
+    def report(scored: Scored, resamples: int = 0) -> Report:
         return evaluate(
             task,
-            y[rows[part]].tolist(),
-            classes[probability.argmax(axis=1)].tolist(),
-            probability=probability,
-            classes=classes.tolist(),
-            groups=groups[rows[part]].tolist(),
+            scored.true.tolist(),
+            scored.predicted.tolist(),
+            probability=scored.probability,
+            classes=scored.classes.tolist(),
+            groups=scored.groups.tolist(),
             resamples=resamples,
             seed=seed,
         )
 
-    reports = {"cv": report("cv", fitted.classes, fitted.oof_probability)}
-    baseline = {}
+    scored = {"cv": score("cv", fitted.classes, fitted.oof_probability)}
+    reports = {"cv": report(scored["cv"])}
+    words = fit_words(texts[rows["train"]], y[rows["train"]], seed)
+    baseline, word_reports = {}, {}
     for part in ("dev", "test"):
         frame = pd.DataFrame({TEXT_COLUMN: list(texts[rows[part]])}, dtype=object)
-        probability = fitted.pipeline.predict_proba(frame)
-        reports[part] = report(part, fitted.classes, probability, resamples)
-        baseline[part] = report(part, majority.classes_, majority.predict_proba(frame))
+        scored[part] = score(part, fitted.classes, fitted.pipeline.predict_proba(frame))
+        reports[part] = report(scored[part], resamples)
+        baseline[part] = report(score(part, majority.classes_, majority.predict_proba(frame)))
+        if words is not None:
+            said = words.predict_proba(list(texts[rows[part]]))
+            word_reports[part] = report(score(part, words.classes_, said), resamples)
     spread = fold_spread(
         task,
         y[rows["cv"]].tolist(),
         fitted.classes[fitted.oof_probability.argmax(axis=1)].tolist(),
         split.fold[rows["cv"]],
     )
-    return TaskResult(task, fitted, rows, reports, baseline, spread)
+    test = corpus.dataset.select(rows["test"])
+    contrast = test["contrast"] if "contrast" in test.column_names else []
+    curve = learning_curve(
+        task,
+        vectorizer,
+        classifier,
+        texts,
+        y,
+        groups,
+        rows["train"],
+        rows["dev"],
+        shares=curve_shares,
+        n_jobs=n_jobs,
+        resamples=resamples,
+        seed=seed,
+    )
+    return TaskResult(
+        task,
+        fitted,
+        rows,
+        reports,
+        baseline,
+        spread,
+        scored,
+        word_reports,
+        score_slices(
+            task, scored["test"], kinds_of(corpus, rows["test"]), resamples=resamples, seed=seed
+        ),
+        contrast_consistency(scored["test"], contrast, resamples=resamples, seed=seed),
+        (*curve, CurvePoint(len(rows["train"]), reports["dev"])) if curve else (),
+    )

@@ -10,7 +10,8 @@ import numpy as np
 
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
-from kaznews.evaluate import Floats, Report, evaluate, label_metrics
+from kaznews.evaluate import Report, evaluate, label_metrics
+from kaznews.scores import Floats
 
 ALL = "all"
 
@@ -148,19 +149,24 @@ class Decision:
         nothing = Check(ALL, self.reason, None, None, None, self.promote)
         return [asdict(check) for check in self.checks or (nothing,)]
 
-    def markdown(self) -> str:
-        """Return the decision as a Markdown document: the verdict, then the table."""
+    def cells(self) -> list[list[str]]:
+        """Return the checks as rows of text, their head first."""
 
         def cell(value: object) -> str:
             if isinstance(value, bool):
-                return "yes" if value else "**no**"
+                return "yes" if value else "no"
             if isinstance(value, float):
                 return f"{value:.4f}"
-            return "" if value is None else str(value).replace("|", "\\|")
+            return "" if value is None else str(value)
 
         rows = self.rows()
-        lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
-        lines += [" | ".join(cell(value) for value in row.values()) for row in rows]
+        return [list(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
+
+    def markdown(self) -> str:
+        """Return the decision as a Markdown document: the verdict, then the table."""
+        head, *rows = self.cells()
+        lines = [" | ".join(head), " | ".join("---" for _ in head)]
+        lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
         return "\n".join([f"**{self}**", "", *(f"| {line} |" for line in lines)]) + "\n"
 
 

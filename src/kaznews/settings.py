@@ -58,6 +58,7 @@ class Settings:
     n_jobs: int
     cache_mb: int
     resamples: int
+    curve_shares: list[float]
     register: bool
     experiment_name: str
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.errors import KaznewsError
-from kaznews.evaluate import Report, text_table
+from kaznews.evaluate import Report, flat_metrics, text_table
 from kaznews.model import TRUSTED_TYPES, FittedTask, forget_dicts
-from kaznews.plots import confusion_figure
 from kaznews.provenance import git_commit, is_alive, this_process
 from kaznews.root import ROOT
 
@@ -181,7 +180,7 @@ def log_task(
     majority: Mapping[str, Report],
     spread: Mapping[str, tuple[float, float]],
 ) -> str:
-    """Log model, datasets, metrics and confusion matrices of one task to the active run.
+    """Log model, datasets and metrics of one task to the active run.
 
     Parameters
     ----------
@@ -214,15 +213,29 @@ def log_task(
     datasets["cv"] = datasets["train"]
     for part, report in reports.items():
         mlflow.log_metrics(flat_metrics(part, report), dataset=datasets[part], model_id=model_id)
-        mlflow.log_figure(
-            confusion_figure(report, f"{task.name}, {corpus.name} {part}"), f"confusion_{part}.png"
-        )
         mlflow.log_dict(report.as_dict(), f"report_{part}.json")
+    others: dict[str, float] = {}
     for part, report in majority.items():
-        mlflow.log_metrics(flat_metrics(f"{part}_majority", report))
+        others |= flat_metrics(f"{part}_majority", report)
     for name, (mean, deviation) in spread.items():
-        mlflow.log_metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
+        others |= {f"cv_{name}_mean": mean, f"cv_{name}_std": deviation}
+    mlflow.log_metrics(others)
     return model_id
+
+
+def log_review(
+    files: Mapping[str, bytes], tables: Mapping[str, Any] | None = None, **metrics: float
+) -> None:
+    """Log files (pictures, pages), tables of the UI and metrics to the active run."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        mlflow.log_artifacts(folder)
+    for name, table in (tables or {}).items():
+        mlflow.log_table(table, name)
+    mlflow.log_metrics(metrics)
 
 
 def log_findings(table: pd.DataFrame, name: str) -> None:
@@ -246,22 +259,14 @@ def log_summary(task: Task, reports: Mapping[str, Report], majority: Mapping[str
     """Log the headline numbers of a task to the parent run, prefixed by the task's name."""
     import mlflow
 
+    metric = task.main_metric
+    flat = {
+        f"{task.name}_{part}_majority_{metric}": r.metrics[metric] for part, r in majority.items()
+    }
     for part, report in reports.items():
-        for name in {"accuracy", task.main_metric}:
-            mlflow.log_metric(f"{task.name}_{part}_{name}", report.metrics[name])
-    for part, report in majority.items():
-        mlflow.log_metric(
-            f"{task.name}_{part}_majority_{task.main_metric}", report.metrics[task.main_metric]
-        )
-
-
-def flat_metrics(prefix: str, report: Report) -> dict[str, float]:
-    """Return a report's metrics under ``<prefix>_<metric>``, the headline's intervals beside."""
-    flat = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
-    for name, (low, high) in report.intervals.items():
-        if name in ("accuracy", "macro_f1", "f_favor_against"):
-            flat |= {f"{prefix}_{name}_ci_low": low, f"{prefix}_{name}_ci_high": high}
-    return flat
+        for name in ("accuracy", metric):
+            flat[f"{task.name}_{part}_{name}"] = report.metrics[name]
+    mlflow.log_metrics(flat)
 
 
 def _requirements(*packages: str) -> list[str]:

@@ -31,6 +31,8 @@ from kaznews.gate import Decision
 from kaznews.judge import origins, submit
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.provenance import environment_tags
+from kaznews.report import render
+from kaznews.review import review
 from kaznews.root import ROOT
 from kaznews.settings import Settings
 from kaznews.split import Split, split_corpus
@@ -50,18 +52,18 @@ class Outcome:
 
     def table(self) -> str:
         """Return the result table as text: one row a task."""
-        rows = [["task", "metric", "cv", "dev", "test", "95 % interval", "majority", "accuracy"]]
+        rows = [["task", "metric", "cv", "dev", "test", "95 % interval", "words", "majority"]]
         for r in self.results:
             metric, test = r.task.main_metric, r.reports["test"]
-            interval = test.intervals.get(metric)
+            interval, words = test.intervals.get(metric), r.words.get("test")
             rows.append(
                 [
                     r.task.name,
                     metric,
                     *(f"{r.reports[part].metrics[metric]:.3f}" for part in ("cv", "dev", "test")),
                     f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "",
+                    f"{words.metrics[metric]:.3f}" if words else "",
                     f"{r.majority['test'].metrics[metric]:.3f}",
-                    f"{test.metrics['accuracy']:.3f}",
                 ]
             )
         return text_table(rows)
@@ -122,7 +124,7 @@ def train(
     cache = None
     if settings.cache_mb > 0:
         cache = FoldCache(tracking.EXPERIMENTS / "cache", corpus.digest, settings.cache_mb)
-    results, model_ids = [], {}
+    results, reviews, model_ids = [], [], {}
     with tracking.run(experiment, title, {**tags, "kind": "parent"}, note) as run_id:
         tracking.log_config(flat, config_text)
         for task in corpus.tasks:
@@ -139,6 +141,7 @@ def train(
                     n_jobs=settings.n_jobs,
                     resamples=settings.resamples,
                     seed=settings.seed,
+                    curve_shares=settings.curve_shares,
                 )
                 tracking.log_config(flat, config_text)
                 model_ids[task.name] = tracking.log_task(
@@ -150,6 +153,9 @@ def train(
                     result.majority,
                     result.spread,
                 )
+                seen = review(result, corpus)
+                tracking.log_review(seen.pictures, seen.tables, **result.further_metrics())
+                reviews.append(seen)
             results.append(result)
             metric = task.main_metric
             log.info(
@@ -158,6 +164,12 @@ def train(
         if cache is not None:
             cache.shrink()
         outcome = _conclude(settings, corpus, split, results, model_ids, run_id)
+        verdict = outcome.decision.reason if outcome.decision else ""
+        comparison = outcome.decision.cells() if outcome.decision else []
+        page = render(
+            title, corpus, split, results, reviews, verdict=verdict, comparison=comparison
+        )
+        tracking.log_review({"report.html": page.encode("utf-8")})
     return outcome
 
 

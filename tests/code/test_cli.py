@@ -142,7 +142,10 @@ def test_evaluate_writes_the_documented_json(tracking_store: Path, tmp_path: Pat
     assert report["topic"]["n"] == 2
     assert report["stance_trade_balance"]["n"] == 1
     topic = report["topic"]
-    assert set(topic) == {"n", "accuracy", "macro_f1", "log_loss", "per_class", "ci95"}
+    assert set(topic) == {
+        "n", "accuracy", "macro_f1", "mcc", "log_loss", "brier", "ece", "aurc", "coverage_at_95",
+        "per_class", "ci95",
+    }  # fmt: skip
     assert set(topic["per_class"]["society"]) == {"precision", "recall", "f1", "support"}
     assert len(topic["ci95"]["macro_f1"]) == 2
     assert "f_favor_against" in report["stance_trade_balance"]

@@ -37,6 +37,7 @@ def test_label_metrics_equal_scikit_learns(pairs: list[tuple[str, str]]) -> None
         assert report.metrics[f"f1_{label}"] == pytest.approx(f1[i])
         assert report.as_dict()["per_class"][label]["support"] == support[i]
     assert report.metrics["f_favor_against"] == pytest.approx((f1[0] + f1[1]) / 2)
+    assert report.metrics["mcc"] == pytest.approx(sk.matthews_corrcoef(true, said))
 
 
 def test_log_loss_equals_scikit_learns_and_an_unknown_class_costs_everything() -> None:
@@ -100,7 +101,9 @@ def test_the_seed_decides_the_interval() -> None:
 
 def test_the_report_has_the_documented_json_form() -> None:
     report = evaluate(STANCE, ["favor", "none"], ["favor", "favor"], resamples=10).as_dict()
-    assert set(report) == {"n", "accuracy", "macro_f1", "f_favor_against", "per_class", "ci95"}
+    assert set(report) == {
+        "n", "accuracy", "macro_f1", "f_favor_against", "mcc", "per_class", "ci95",
+    }  # fmt: skip
     assert set(report["per_class"]["favor"]) == {"precision", "recall", "f1", "support"}
     assert len(report["ci95"]["macro_f1"]) == 2
     assert "f_favor_against" not in evaluate(TOPIC, ["sport"], ["sport"]).as_dict()

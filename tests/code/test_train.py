@@ -49,11 +49,17 @@ def test_one_parent_and_a_child_a_task(store: Path) -> None:
 def test_a_child_logs_what_a_reviewer_needs(store: Path, task: Any) -> None:
     run = next(r for r in runs(store) if r.data.tags.get("task") == task.name)
     for part in ("cv", "dev", "test"):
-        names = ["accuracy", "macro_f1", "log_loss", *(f"f1_{label}" for label in task.labels)]
+        names = ["accuracy", "macro_f1", "mcc", "log_loss", "brier", "ece", "aurc"]
+        names += ["coverage_at_95", *(f"f1_{label}" for label in task.labels)]
         names += ["f_favor_against"] if "favor" in task.labels else []
         assert {f"{part}_{name}" for name in names} <= set(run.data.metrics)
     assert f"test_majority_{task.main_metric}" in run.data.metrics
+    assert f"test_words_{task.main_metric}" in run.data.metrics
     assert f"cv_{task.main_metric}_std" in run.data.metrics
+    assert {"test_by_case/cased_accuracy", "test_by_case/lower_accuracy"} <= set(run.data.metrics)
+    for name in ("mcc", "brier", "aurc", "coverage_at_95", f"f1_{task.labels[0]}"):
+        low, high = (run.data.metrics[f"test_{name}_ci_{side}"] for side in ("low", "high"))
+        assert low <= run.data.metrics[f"test_{name}"] <= high
     low, high = (run.data.metrics[f"test_{task.main_metric}_ci_{side}"] for side in ("low", "high"))
     assert low <= run.data.metrics[f"test_{task.main_metric}"] <= high
     assert run.data.params["classifier.C"] == "0.5"
@@ -64,10 +70,48 @@ def test_a_child_logs_what_a_reviewer_needs(store: Path, task: Any) -> None:
         "files-dev", "files-test", "files-train",
     ]  # fmt: skip
     files = {f.path for f in client(store).list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "confusion_test.png", "report_test.json"} <= files
+    pictures = {"f1_by_class", "precision_recall", "reliability", "risk_coverage", "slices"}
+    pictures |= {"learning_curve", "ngrams", "confusion_test", "confusion_dev", "confusion_cv"}
+    assert {f"{name}.png" for name in pictures} <= files
+    assert {"config.yaml", "report_test.json", "test_sentences.json"} <= files
     (model,) = run.outputs.model_outputs
     logged = client(store).get_logged_model(model.model_id)
     assert any(m.key == f"test_{task.main_metric}" for m in logged.metrics)
+
+
+def test_tables_hold_every_test_sentence_and_the_surest_errors(tracking_store: Path) -> None:
+    import mlflow
+    import pandas as pd
+
+    run = next(r for r in runs(tracking_store) if r.data.tags.get("task") == "topic")
+    # What the UI lists as tables.
+    shown = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+    names = ("test_sentences.json", "confident_errors.json", "slices.json")
+    assert {(a["path"], a["type"]) for a in shown} == {(name, "table") for name in names}
+    table, errors, _ = (
+        pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{name}"))
+        for name in names
+    )
+    assert {"text", "gold", "predicted", "right", "confidence", "n_grams"} <= set(table.columns)
+    assert table["right"].mean() == pytest.approx(run.data.metrics["test_accuracy"])
+    assert table["confidence"].between(0, 1).all()
+    assert len(errors) == min(50, (~table["right"]).sum())
+    assert not errors["right"].any()
+    assert errors["confidence"].is_monotonic_decreasing
+    assert errors["confidence"].max() == table.loc[~table["right"], "confidence"].max()
+
+
+def test_the_parent_run_has_one_page_that_needs_no_network(tracking_store: Path) -> None:
+    import mlflow
+
+    (parent,) = [r for r in runs(tracking_store) if r.data.tags.get("kind") == "parent"]
+    page = mlflow.artifacts.load_text(f"runs:/{parent.info.run_id}/report.html")
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/png;base64,") == 3 * 8
+    for task in TASKS:
+        assert task.name.replace("_", " ") in page
+        child = next(r for r in runs(tracking_store) if r.data.tags.get("task") == task.name)
+        assert f"{child.data.metrics[f'test_{task.main_metric}']:.3f} (" in page
 
 
 def test_versions_and_aliases(store: Path) -> None:
