@@ -88,7 +88,7 @@ def run_task(
     vectorizer: Any,
     classifier: Any,
     *,
-    cache: FoldCache | None,
+    cache: FoldCache | None = None,
     n_jobs: int,
     resamples: int,
     seed: int,

@@ -145,7 +145,7 @@ def submit(
                 decision = compare(bundle, champion, results, corpus, split, limits, seed)
             except KaznewsError as error:
                 decision = Decision(False, f"the two cannot be compared: {error}")
-        promotion.log_decision(decision.rows(), decision.markdown(), decision.promote)
+        tracking.log_decision(decision.rows(), decision.markdown(), decision.promote)
         tags = {f"{promotion.VERSION_PREFIX}{name}": str(v) for name, v in versions.items()}
         tags["decision"] = str(decision)
         if decision.saw:

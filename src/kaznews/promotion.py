@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from kaznews.errors import KaznewsError
-from kaznews.tracking import BUNDLE_NAME, CHALLENGER, sqlite_path, use_store
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from kaznews.tracking import BUNDLE_NAME, CHALLENGER, registry, registry_database, registry_error
 
 CHAMPION, PREVIOUS = "champion", "previous"
 # Tags of a bundle version.
@@ -28,10 +25,7 @@ def alone() -> Iterator[None]:
     """
     from filelock import FileLock
 
-    use_store()
-    import mlflow
-
-    database = sqlite_path(mlflow.get_registry_uri())
+    database = registry_database()
     if database is None:
         yield
         return
@@ -48,25 +42,19 @@ def aliases(name: str = BUNDLE_NAME) -> dict[str, int]:
     KaznewsError
         The registry cannot be read: that must not pass for a registry without a champion.
     """
-    use_store()
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     try:
-        found = mlflow.MlflowClient().get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        found = registry().get_registered_model(name)
+    except registry_error() as error:
+        if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
             return {}
         raise KaznewsError(f"cannot read the registry: {str(error).splitlines()[0]}") from None
     return {alias: int(version) for alias, version in found.aliases.items()}
 
 
-def _version(client: MlflowClient, name: str, version: int | str) -> Any:
-    from mlflow.exceptions import MlflowException
-
+def _version(client: Any, name: str, version: int | str) -> Any:
     try:
         return client.get_model_version(name, str(version))
-    except MlflowException as error:
+    except registry_error() as error:
         reason = str(error).splitlines()[0]
         raise KaznewsError(f"{name} has no version {version}: {reason}") from None
 
@@ -99,10 +87,7 @@ def promote(version: int | None = None, *, force: str | None = None) -> int:
         There is no such version, a task model of it has been deleted, or it had seen dev or test
         sentences in training and `force` gives no reason.
     """
-    use_store()
-    import mlflow
-
-    client = mlflow.MlflowClient()
+    client = registry()
     if force is not None and not force.strip():
         raise KaznewsError("--force needs a reason: it is recorded in a tag of the version")
     with alone():
@@ -134,10 +119,7 @@ def rollback() -> int:
     KaznewsError
         There is no previous champion.
     """
-    use_store()
-    import mlflow
-
-    client = mlflow.MlflowClient()
+    client = registry()
     with alone():
         now = aliases()
         if PREVIOUS not in now:
@@ -148,30 +130,18 @@ def rollback() -> int:
     return int(chosen.version)
 
 
-def _move(client: MlflowClient, chosen: Any, champion: int | None) -> None:
+def _move(client: Any, chosen: Any, champion: int | None) -> None:
     """Give `chosen` the alias champion, and the champion so far the alias previous.
 
     An alias moves in one step, so that at any moment there is a champion. That of the bundle moves
     last: what is interrupted before has not promoted, and can be repeated.
     """
-    from mlflow.exceptions import MlflowException
-
     for name, version in _members(chosen):
         _version(client, name, version)
     if champion is not None and champion != int(chosen.version):
         for name, version in _members(_version(client, BUNDLE_NAME, champion)):
             # A task model that someone has deleted is no reason to keep its bundle champion.
-            with contextlib.suppress(MlflowException):
+            with contextlib.suppress(registry_error()):
                 client.set_registered_model_alias(name, PREVIOUS, version)
     for name, version in _members(chosen):
         client.set_registered_model_alias(name, CHAMPION, version)
-
-
-def log_decision(rows: Sequence[Mapping[str, Any]], markdown: str, promoted: bool) -> None:
-    """Log a gate's table to the active run: as a table of the UI, as text, and a tag."""
-    import mlflow
-    from pandas import DataFrame
-
-    mlflow.log_table(DataFrame(list(rows)), "gate.json")
-    mlflow.log_text(markdown, "gate.md")
-    mlflow.set_tag("promoted", str(promoted).lower())

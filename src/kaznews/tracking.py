@@ -248,6 +248,40 @@ def log_findings(table: pd.DataFrame, name: str) -> None:
         mlflow.log_metric(f"findings_{finding}", int(count))
 
 
+def log_decision(rows: Sequence[Mapping[str, Any]], markdown: str, promoted: bool) -> None:
+    """Log a gate's table to the active run: as a table of the UI, as text, and a tag."""
+    import mlflow
+    from pandas import DataFrame
+
+    mlflow.log_table(DataFrame(list(rows)), "gate.json")
+    mlflow.log_text(markdown, "gate.md")
+    mlflow.set_tag("promoted", str(promoted).lower())
+
+
+def registry() -> Any:
+    """Return a client of the model registry."""
+    use_store()
+    import mlflow
+
+    return mlflow.MlflowClient()
+
+
+def registry_error() -> type[Exception]:
+    """Return the class of the errors that the registry raises."""
+    from mlflow.exceptions import MlflowException
+
+    error: type[Exception] = MlflowException
+    return error
+
+
+def registry_database() -> Path | None:
+    """Return the SQLite file of the registry, None for servers and other databases."""
+    use_store()
+    import mlflow
+
+    return sqlite_path(mlflow.get_registry_uri())
+
+
 def log_mean(metrics: Sequence[float]) -> None:
     """Log the mean of the tasks' cross-validated main metrics, by which sweeps are ranked."""
     import mlflow

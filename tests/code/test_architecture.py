@@ -45,9 +45,9 @@ def test_a_module_never_imports_a_later_one(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_tracking_promotion_and_the_loader_know_mlflow(module: str) -> None:
+def test_only_tracking_and_the_loader_know_mlflow(module: str) -> None:
     known = any(n.split(".")[0] == "mlflow" for n in imports(PACKAGE / f"{module}.py"))
-    assert known <= (module in ("tracking", "promotion", "predict"))
+    assert known <= (module in ("tracking", "predict"))
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -16,7 +16,7 @@ from tests.conftest import STANCES
 from kaznews.data import Task, load
 from kaznews.features import TfidfVectorizer
 from kaznews.fit import run_task
-from kaznews.model import tokenize
+from kaznews.folds import tokenize
 from kaznews.reading import Source
 from kaznews.report import render
 from kaznews.review import review
