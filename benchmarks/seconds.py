@@ -19,15 +19,18 @@ from kaznews.root import ROOT
 
 RESULTS = ROOT / "experiments" / "results"
 STEPS = {
+    "create the store": ("kaznews.tracking", "open_experiment"),
     "read and validate the data": ("kaznews.train", "load"),
     "draw splits and folds": ("kaznews.train", "split_corpus"),
     "analyse the texts": ("kaznews.train", "tokenize"),
     "fit folds and final model": ("kaznews.fit", "train_task"),
-    "log a task (datasets, metrics, pictures, model)": ("kaznews.tracking", "log_task"),
+    "fit the baseline of words": ("kaznews.fit", "fit_words"),
+    "learning curve": ("kaznews.fit", "learning_curve"),
+    "pictures and tables": ("kaznews.train", "review"),
+    "log a task (datasets, metrics, model)": ("kaznews.tracking", "log_task"),
+    "report": ("kaznews.train", "render"),
     "log the bundle": ("kaznews.tracking", "log_bundle"),
-    "register": ("kaznews.tracking", "register"),
-    "judge against the champion": ("kaznews.train", "judge"),
-    "create the store": ("kaznews.tracking", "open_experiment"),
+    "judge and register": ("kaznews.train", "submit"),
 }
 STOCK = "features._target_=sklearn.feature_extraction.text.TfidfVectorizer"
 
