@@ -139,12 +139,25 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     bundle = load(arguments.model)
     given = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["text"], dtype=object)
-    answers = bundle.predict(given)
+    answers = _predict_in_batches(bundle, given)
     if arguments.text and not arguments.output and not arguments.json:
         names = [t.task.name for t in bundle.tasks]
         _print_answers(arguments.text, answers.to_dict("records"), names)
         return
     _write_output(pd.concat([given, answers], axis=1), arguments.output)
+
+
+def _predict_in_batches(bundle: Any, frame: Any) -> Any:
+    """Label a frame batch by batch, so that a person sees how far it is."""
+    import pandas as pd
+
+    from kaznews.fit import progress_bar
+    from kaznews.predict import BATCH
+
+    starts = range(0, len(frame), BATCH)
+    bar = progress_bar("label", "batch")(starts, len(starts))
+    found = [bundle.predict(frame.iloc[start : start + BATCH]) for start in bar]
+    return pd.concat(found) if found else bundle.predict(frame)
 
 
 def _predict_portable(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
@@ -208,6 +221,7 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from kaznews.evaluate import text_table
+    from kaznews.fit import progress_bar
     from kaznews.predict import load
     from kaznews.reading import read_rows
 
@@ -222,7 +236,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 f"{arguments.data}:{number}: text is not a string: {row.get('text')!r}"
             )
     bundle = load(arguments.model)
-    reports = bundle.score(rows, resamples=arguments.resamples, seed=arguments.seed)
+    reports = bundle.score(
+        rows,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+        progress=progress_bar("score", "task"),
+    )
     table = [["task", "n", "metric", "value", "95 % interval"]]
     for name, report in reports.items():
         for metric, value in report.metrics.items():

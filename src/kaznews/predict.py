@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,7 +159,12 @@ class Bundle:
         return pd.DataFrame(columns, columns=self.columns, index=index)
 
     def score(
-        self, rows: Sequence[Mapping[str, Any]], *, resamples: int = 1000, seed: int = 0
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+        progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda tasks, total: tasks,
     ) -> dict[str, Report]:
         """Score the bundle on labelled rows, each task on the rows that carry its label.
 
@@ -170,6 +175,8 @@ class Bundle:
             resample whole articles. Absent, null and excluded labels are skipped.
         resamples, seed : int
             Bootstrap resamples for the intervals; 0 for none.
+        progress : callable
+            Wraps the iterator over tasks, given it and how many there are.
 
         Raises
         ------
@@ -180,7 +187,7 @@ class Bundle:
         groups = [str(row.get("article") or f"row {i}") for i, row in enumerate(rows)]
         reports = {}
         probabilities = self.probabilities(texts)
-        for t in self.tasks:
+        for t in progress(self.tasks, len(self.tasks)):
             true = [row.get(t.task.name) or None for row in rows]
             if all(label is None or label in t.task.excluded for label in true):
                 continue
