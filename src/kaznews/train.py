@@ -163,13 +163,21 @@ def train(
             )
         if cache is not None:
             cache.shrink()
-        outcome = _conclude(settings, corpus, split, results, model_ids, run_id)
-        verdict = outcome.decision.reason if outcome.decision else ""
-        comparison = outcome.decision.cells() if outcome.decision else []
-        page = render(
-            title, corpus, split, results, reviews, verdict=verdict, comparison=comparison
-        )
+        # Once before anything is registered: a run that cannot be reported fails without a version.
+        page = render(title, corpus, split, results, reviews)
         tracking.log_review({"report.html": page.encode("utf-8")})
+        outcome = _conclude(settings, corpus, split, results, model_ids, run_id)
+        if decision := outcome.decision:
+            page = render(
+                title,
+                corpus,
+                split,
+                results,
+                reviews,
+                verdict=decision.reason,
+                comparison=decision.cells(),
+            )
+            tracking.log_review({"report.html": page.encode("utf-8")})
     return outcome
 
 

@@ -243,6 +243,25 @@ def test_an_interrupted_run_is_marked_and_leaves_no_version(
     assert {str(m.latest_versions[0].version) for m in models} == {"1"}
 
 
+def test_a_run_that_cannot_be_reported_leaves_no_version(small_file: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, kaznews.train as train\n"
+        "def broken(*arguments, **named): raise RuntimeError('no report')\n"
+        "train.render = broken\n"
+        "sys.argv = ['train', *sys.argv[1:]]\n"
+        "train.main()"
+    )
+    overrides = [*QUICK, f"data.files=[{small_file}]", "register=true"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *overrides, f"hydra.run.dir={tmp_path}/hydra"],
+        env=store_environment(tmp_path), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no report" in done.stderr
+    parent = next(r for r in runs(tmp_path) if r.data.tags["kind"] == "parent")
+    assert parent.info.status == "FAILED"
+    assert client(tmp_path).search_registered_models() == []
+
+
 def test_a_failing_run_is_marked_as_failed(small_file: Path, tmp_path: Path) -> None:
     done = run_train(
         tmp_path, *QUICK, f"data.files=[{small_file}]", "classifier.C=-1", "register=true"
