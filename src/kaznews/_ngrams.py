@@ -10,43 +10,32 @@ spares the sort of the vocabulary later on.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count, islice
-from typing import Any, Protocol
+from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Ints = NDArray[Any]
+from kaznews._tokens import (
+    UTF_32,
+    Ints,
+    code_points,
+    index_pieces,
+    new_index,
+    padded,
+    pointers,
+    text_reader,
+    tokens,
+)
 
 # Rows multiplied at a time: small enough for the product to stay in cache and out of the peak.
 PRODUCT_ROWS = 4096
 
-# N-grams or texts handled at a time where each takes some objects.
+# N-grams handled at a time where each takes some objects.
 SLICED = 4096
-TEXTS_JOINED = 256
-
-UTF_32 = ("utf-32-le", "surrogatepass")
-
-# Patterns that match runs of word characters whole, and the length from which they do.
-RUN_PATTERNS = {
-    prefix + body: length
-    for prefix in ("", "(?u)")
-    for body, length in ((r"\b\w\w+\b", 2), (r"\w\w+", 2), (r"\b\w+\b", 1), (r"\w+", 1))
-}
-
-
-class TokenNumbers(Protocol):
-    """What a known vocabulary offers here: numbers for tokens (`kaznews._vocabulary.Lookup`)."""
-
-    symbols: list[str]
-
-    def token_codes(self, documents: Iterable[list[str]]) -> tuple[Ints, Ints]:
-        """Return pointers of the documents and the numbers of their tokens, one after another."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -147,30 +136,29 @@ class Encoding:
         lengths, indices, data : ndarray
             Entries per document, and the entries, in ascending order of column.
         """
-        n_docs = len(self.doc_ptr) - 1
-        if n_docs <= PRODUCT_ROWS:
-            yield self._product(column, n_columns)
-            return
-        for first in range(0, n_docs, PRODUCT_ROWS):
-            part = self.rows(slice(first, first + PRODUCT_ROWS))
-            yield part._product(column, n_columns)
-
-    def _product(self, column: Ints | None, n_columns: int) -> tuple[Ints, Ints, Ints]:
-        unit_ptr, grams = self.unit_ptr, self.unit_gram
+        unit_ptr, columns = self.unit_ptr, self.unit_gram
         if column is not None:
-            unit_ptr, grams = known_rows(unit_ptr, grams, column)
-        # Multiplying the transposes makes the transposition back, a linear pass, do the sorting
-        # within rows that the plain product would leave to be done by comparison.
-        units = _ones(unit_ptr, grams, n_columns).tocsc().T
-        del grams
-        docs = _ones(self.doc_ptr, self.doc_unit, len(unit_ptr) - 1).tocsc().T
-        product = (units @ docs).tocsc()
-        return np.diff(product.indptr), product.indices, product.data
+            unit_ptr, columns = known_rows(unit_ptr, columns, column)
+        for first in range(0, len(self.doc_ptr) - 1, PRODUCT_ROWS):
+            part = slice(first, first + PRODUCT_ROWS)
+            doc_ptr, doc_unit = take_rows(self.doc_ptr, self.doc_unit, part)
+            ends, entries = take_rows(unit_ptr, columns, doc_unit)
+            yield _sum_entries(ends[doc_ptr], entries, n_columns)
 
 
-def encode(
-    documents: Iterable[Any], vectorizer: Any, lookup: TokenNumbers | None = None
-) -> Encoding:
+def columns_of_documents(ptr: Ints, columns: Ints) -> Encoding:
+    """Return the encoding of documents whose n-grams are given as columns, rows of a CSR."""
+    unit = np.arange(len(ptr), dtype=np.int32)
+    return columns_of_units(unit, unit[:-1], ptr, columns)
+
+
+def columns_of_units(doc_ptr: Ints, doc_unit: Ints, unit_ptr: Ints, columns: Ints) -> Encoding:
+    """Return the encoding of documents with columns in the place of numbers of n-grams."""
+    none = doc_ptr[:0]
+    return Encoding(doc_ptr, doc_unit, unit_ptr, columns, [], none, none, none)
+
+
+def encode(documents: Iterable[Any], vectorizer: Any) -> Encoding:
     """Encode documents as `vectorizer` would analyse them.
 
     Parameters
@@ -179,8 +167,6 @@ def encode(
         The documents, read once.
     vectorizer : CountVectorizer
         Gives the parameters; analyzer 'char_wb' or 'word', no custom callables.
-    lookup : TokenNumbers, optional
-        The vocabulary, if n-grams need to be told apart only as far as it knows them.
 
     Returns
     -------
@@ -194,7 +180,7 @@ def encode(
     """
     texts = map(text_reader(vectorizer), documents)
     if vectorizer.analyzer == "word":
-        return _encode_tokens(texts, vectorizer, lookup)
+        return _encode_tokens(texts, vectorizer)
     index = new_index()
     doc_ptr, doc_unit = index_pieces((text.split() for text in texts), index)
     return replace(encode_words(list(index), vectorizer), doc_ptr=doc_ptr, doc_unit=doc_unit)
@@ -202,13 +188,7 @@ def encode(
 
 def encode_words(words: list[str], vectorizer: Any) -> Encoding:
     """Encode distinct words, a document each, for the analyzer 'char_wb'."""
-    text = " " + "  ".join(words) + " " if words else ""
-    lengths = np.fromiter(map(len, words), np.int32, len(words)) + np.int32(2)
-    points = code_points(text)
-    present = np.zeros(int(points.max(initial=0)) + 1, bool)
-    present[points] = True
-    codes = np.cumsum(present, dtype=np.int32)[points]
-    symbols = list(map(chr, np.flatnonzero(present).tolist()))
+    symbols, codes, lengths = padded(words)
     grams = number_ngrams(codes, lengths, *vectorizer.ngram_range, short_whole=True)
     unit_ptr, unit_gram, start, size = grams
     doc_ptr = np.arange(len(words) + 1, dtype=np.int32)
@@ -225,47 +205,16 @@ def encode_words(words: list[str], vectorizer: Any) -> Encoding:
     )
 
 
-def text_reader(vectorizer: Any) -> Callable[[Any], str]:
-    """Return the function from a document to its preprocessed text."""
-    decode, preprocess = vectorizer.decode, vectorizer.build_preprocessor()
-    collapse = vectorizer._white_spaces.sub
-    plain = vectorizer.input == "content" and not vectorizer.strip_accents
-    lowercase = vectorizer.lowercase
-
-    def read(document: Any) -> str:
-        if plain and type(document) is str:
-            return document.lower() if lowercase else document
-        text = preprocess(decode(document))
-        # What is no text fails in scikit-learn's regular expression: fail there too.
-        return text if isinstance(text, str) else collapse(" ", text)
-
-    return read
-
-
-def _encode_tokens(texts: Iterator[str], vectorizer: Any, lookup: TokenNumbers | None) -> Encoding:
-    stop_words = vectorizer.get_stop_words()
-    run_length = RUN_PATTERNS.get(vectorizer.token_pattern)
-    if run_length is None:
-        documents: Iterator[list[str]] = map(vectorizer.build_tokenizer(), texts)
-    else:
-        documents = word_runs(texts, run_length)
-    if stop_words is not None:
-        documents = ([token for token in d if token not in stop_words] for d in documents)
-
-    if lookup is not None and run_length is not None:
-        # Tokens need no numbers of their own: take the vocabulary's, 1 for all that it lacks.
-        ptr, codes = lookup.token_codes(documents)
-        symbols, is_plain = lookup.symbols, True
-    else:
-        index = new_index()
-        ptr, flat = index_pieces(documents, index)
-        tokens, symbols = list(index), sorted(index)
-        code = dict(zip(symbols, count(1)))
-        codes = np.fromiter(map(code.__getitem__, tokens), np.int32, len(tokens))[flat]
-        # With a token holding a space or less, the order of token sequences is not the order of
-        # their joined strings, and two sequences may even join to one string.
-        least = code_points("".join(tokens)).min(initial=ord("a"))
-        is_plain = bool(least > ord(" "))
+def _encode_tokens(texts: Iterator[str], vectorizer: Any) -> Encoding:
+    index = new_index()
+    ptr, flat = index_pieces(tokens(texts, vectorizer), index)
+    distinct, symbols = list(index), sorted(index)
+    code = dict(zip(symbols, count(1)))
+    codes = np.fromiter(map(code.__getitem__, distinct), np.int32, len(distinct))[flat]
+    # With a token holding a space or less, the order of token sequences is not the order of
+    # their joined strings, and two sequences may even join to one string.
+    least = code_points("".join(distinct)).min(initial=ord("a"))
+    is_plain = bool(least > ord(" "))
     grams = number_ngrams(codes, np.diff(ptr), *vectorizer.ngram_range, short_whole=False)
     doc_ptr = np.arange(len(ptr), dtype=np.int32)
     unit_ptr, unit_gram, start, size = grams
@@ -282,26 +231,6 @@ def _encode_tokens(texts: Iterator[str], vectorizer: Any, lookup: TokenNumbers |
         is_plain=is_plain,
     )
     return encoding if is_plain else _merge_by_string(encoding)
-
-
-def word_runs(texts: Iterator[str], shortest: int) -> Iterator[list[str]]:
-    """Yield the matches of ``\\w+`` in each text, but for those of less than 1 or 2 characters."""
-    while block := list(islice(texts, TEXTS_JOINED)):
-        points = code_points("\n".join(block))
-        is_word_point = np.zeros(int(points.max(initial=0)) + 1, bool)
-        is_word_point[points] = True
-        found = np.flatnonzero(is_word_point).tolist()
-        is_word_point[found] = [chr(point).isalnum() or chr(point) == "_" for point in found]
-        is_word = is_word_point[points]
-        if shortest > 1:
-            beside = np.zeros(len(points), bool)
-            beside[1:] = is_word[:-1]
-            beside[:-1] |= is_word[1:]
-            is_word &= beside
-        runs = np.where(is_word, points, np.uint32(ord(" ")))
-        runs[pointers([len(text) + 1 for text in block])[1:-1] - 1] = ord("\n")
-        for line in runs.tobytes().decode(*UTF_32).split("\n"):
-            yield line.split()
 
 
 def _merge_by_string(encoding: Encoding) -> Encoding:
@@ -346,7 +275,7 @@ def number_ngrams(
     n_symbols = len(codes)
     longest = min(max_n, int(lengths.max(initial=0)))
     unit_end = np.cumsum(lengths, dtype=np.int32)
-    remaining = np.repeat(unit_end, lengths) - np.arange(n_symbols, dtype=np.int32)
+    remaining = remaining_symbols(lengths)
     order = np.argsort(_prefix_keys(codes, remaining, longest))
     remaining_sorted = remaining[order]
 
@@ -359,12 +288,8 @@ def number_ngrams(
         symbol = codes.take(order + (n - 1), mode="clip")
         symbol[remaining_sorted < n] = 0
         same[1:] &= symbol[1:] == symbol[:-1]
-        if n >= min_n:
-            here = remaining >= n
-        elif short_whole:
-            here = np.zeros(n_symbols, bool)
-            here[unit_end[lengths == n] - n] = True
-        else:
+        here = stands(n, min_n, lengths, remaining, short_whole=short_whole)
+        if here is None:
             continue
         sizes.append(n)
         emitted.append(here)
@@ -394,6 +319,19 @@ def number_ngrams(
     return unit_ptr, unit_gram, start, size
 
 
+def stands(
+    n: int, min_n: int, lengths: Ints, remaining: Ints, *, short_whole: bool
+) -> NDArray[np.bool_] | None:
+    """Return where n-grams of size `n` begin, None if none do; see `number_ngrams`."""
+    if n >= min_n:
+        return np.asarray(remaining >= n)
+    if not short_whole:
+        return None
+    here = np.zeros(len(remaining), bool)
+    here[np.cumsum(lengths)[lengths == n] - n] = True
+    return here
+
+
 def _prefix_keys(codes: Ints, remaining: Ints, length: int) -> Ints:
     """Return integers ordered like the next `length` symbols of each position's sequence."""
     base = int(codes.max(initial=0)) + 1
@@ -409,27 +347,6 @@ def _prefix_keys(codes: Ints, remaining: Ints, length: int) -> Ints:
         key = codes * np.int64(span) + tail
         span *= base
     return key
-
-
-def code_points(text: str) -> Ints:
-    """Return the code points of a string, lone surrogates included."""
-    return np.frombuffer(text.encode(*UTF_32), np.uint32)
-
-
-def new_index() -> dict[str, int]:
-    """Return a dictionary that numbers strings by first look-up."""
-    return defaultdict(count().__next__)
-
-
-def index_pieces(documents: Iterable[list[str]], index: dict[str, int]) -> tuple[Ints, Ints]:
-    """Number the strings of each document by `index`; returns the rows of a CSR matrix."""
-    number = index.__getitem__
-    flat: list[int] = []
-    ends = [0]
-    for document in documents:
-        flat += map(number, document)
-        ends.append(len(flat))
-    return index_array(ends), np.array(flat, np.int32)
 
 
 def take_rows(ptr: Ints, values: Ints, rows: Ints | slice) -> tuple[Ints, Ints]:
@@ -450,6 +367,12 @@ def known_rows(ptr: Ints, grams: Ints, column: Ints) -> tuple[Ints, Ints]:
     return pointers(is_known)[ptr], columns[is_known]
 
 
+def remaining_symbols(lengths: Ints) -> Ints:
+    """Return how many symbols its sequence has left at each position, that one included."""
+    ends = np.cumsum(lengths, dtype=np.int32)
+    return np.repeat(ends, lengths) - np.arange(int(lengths.sum()), dtype=np.int32)
+
+
 def first_seen(values: Ints, n_values: int) -> Ints:
     """Return the distinct values, each in ``range(n_values)``, by first appearance."""
     first = np.full(n_values, -1, np.int64)
@@ -460,19 +383,12 @@ def first_seen(values: Ints, n_values: int) -> Ints:
     return values[is_first]
 
 
-def pointers(lengths: Ints | list[int]) -> Ints:
-    """Return row pointers for rows of these lengths."""
-    ends = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=ends[1:])
-    return index_array(ends)
-
-
-def index_array(values: Any) -> Ints:
-    """Use 32 bits where they suffice: SciPy works in the wider of a matrix's index types."""
-    wide = len(values) and values[-1] > np.iinfo(np.int32).max
-    return np.asarray(values, np.int64 if wide else np.int32)
-
-
-def _ones(ptr: Ints, indices: Ints, n_columns: int) -> Any:
-    data = np.ones(len(indices), np.int32)
-    return sparse.csr_array((data, indices, ptr), shape=(len(ptr) - 1, n_columns))
+def _sum_entries(ptr: Ints, columns: Ints, n_columns: int) -> tuple[Ints, Ints, Ints]:
+    """Return lengths, columns in ascending order and counts of the rows of a CSR structure."""
+    ones = np.ones(len(columns), np.int32)
+    matrix = sparse.csr_array((ones, columns, ptr), shape=(len(ptr) - 1, n_columns))
+    # Transposing twice, in linear passes, sorts within rows without comparing.
+    matrix = matrix.tocsc().tocsr()
+    matrix.has_sorted_indices = True
+    matrix.sum_duplicates()
+    return np.diff(matrix.indptr), matrix.indices, matrix.data

@@ -15,16 +15,26 @@ from numpy.typing import NDArray
 
 from kaznews._ngrams import (
     Encoding,
+    columns_of_documents,
+    columns_of_units,
+    encode,
+    encode_words,
+    known_rows,
+    remaining_symbols,
+    stands,
+    take_rows,
+)
+from kaznews._tokens import (
     Ints,
     code_points,
-    encode_words,
+    has_run_tokens,
     index_array,
     index_pieces,
-    known_rows,
     new_index,
+    padded,
     pointers,
-    take_rows,
     text_reader,
+    tokens,
 )
 
 # The cache of word -> columns: at most this many words of at most this many letters.
@@ -117,8 +127,51 @@ class Terms:
         return Lookup(encoding.symbols, encoding.codes, start, size, self.columns)
 
 
+class _Table:
+    """A hash table from distinct non-negative integers to columns, asked about many at a time.
+
+    Fibonacci hashing with linear probing, at most half full (Knuth, The Art of Computer
+    Programming, volume 3, section 6.4). Keys are compared whole: no two are ever mistaken.
+    """
+
+    def __init__(self, keys: Ints, columns: Ints) -> None:
+        bits = (2 * len(keys) - 1).bit_length()
+        self._keys, self._columns = keys, columns.astype(np.int32)
+        self._shift, self._last = np.uint64(64 - bits), (1 << bits) - 1
+        self._slots = np.full(1 << bits, -1, np.int32)
+        pending, slot = np.arange(len(keys), dtype=np.int32), self._slot(keys)
+        while len(pending):
+            is_free = self._slots[slot] < 0
+            self._slots[slot[is_free]] = pending[is_free]
+            lost = self._slots[slot] != pending
+            pending, slot = pending[lost], (slot[lost] + 1) & self._last
+
+    def _slot(self, keys: Ints) -> Ints:
+        mixed = keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed >>= self._shift
+        return mixed.view(np.int64)
+
+    def columns(self, keys: Ints) -> Ints:
+        """Return the column of each key, -1 for those that are not there."""
+        slot = self._slot(keys)
+        place = self._slots[slot]
+        # An empty slot's -1 reads the last key, which cannot equal one that hashes to that slot.
+        is_hit = self._keys[place] == keys
+        columns = np.where(is_hit, self._columns[place], np.int32(-1))
+        pending = np.flatnonzero((place >= 0) & ~is_hit)
+        while len(pending):
+            slot[pending] = (slot[pending] + 1) & self._last
+            place = self._slots[slot[pending]]
+            is_hit = self._keys[place] == keys[pending]
+            columns[pending[is_hit]] = self._columns[place[is_hit]]
+            pending = pending[(place >= 0) & ~is_hit]
+        return columns
+
+
 class Lookup:
     """Columns of a vocabulary, looked up by n-gram numbers instead of by strings.
+
+    An n-gram's number has its symbols as digits, from the left, padded with zeros.
 
     Parameters
     ----------
@@ -138,15 +191,13 @@ class Lookup:
     def __init__(
         self, symbols: Iterable[str], codes: Ints, start: Ints, size: Ints, column: Ints
     ) -> None:
-        self.symbols = list(symbols)
-        self._code_of = dict(zip(self.symbols, count(1)))
+        self._code_of = dict(zip(symbols, count(1)))
         self._longest = int(size.max(initial=1))
-        self._base = len(self._code_of) + 1
+        self._unknown = len(self._code_of) + 1
+        self._base = self._unknown + 1
         self.is_usable = len(start) > 0 and self._base**self._longest <= np.iinfo(np.int64).max
         if self.is_usable:
-            keys = self._keys(codes, start, size)
-            order = np.argsort(keys)
-            self._sorted_keys, self._column = keys[order], column[order].astype(np.int32)
+            self._table = _Table(self._keys(codes, start, size), column)
 
     @classmethod
     def from_vocabulary(cls, vocabulary: dict[str, int], joiner: str, max_n: int) -> Lookup:
@@ -167,35 +218,55 @@ class Lookup:
 
     def columns(self, encoding: Encoding) -> Ints:
         """Return the column of each n-gram of a plain `encoding`, or -1."""
-        if encoding.symbols is self.symbols:
-            codes = encoding.codes - 1
-        else:
-            known = [0, *map(self._code_of.get, encoding.symbols, repeat(0))]
-            codes = np.array(known, np.int32)[encoding.codes]
-        keys = self._keys(codes, encoding.start, encoding.size)
-        place = np.searchsorted(self._sorted_keys, keys)
-        place[place == len(self._sorted_keys)] = 0
-        return np.where(self._sorted_keys[place] == keys, self._column[place], np.int32(-1))
+        codes = self._known_codes(encoding.symbols)[encoding.codes - 1]
+        columns = self._table.columns(self._keys(codes, encoding.start, encoding.size))
+        columns[encoding.size > self._longest] = -1
+        return columns
 
-    def token_codes(self, documents: Iterable[list[str]]) -> tuple[Ints, Ints]:
-        """Return tokens as 1 plus their place in `symbols` counted from 1; 1 for unknown ones."""
+    def of_words(self, words: list[str], vectorizer: Any) -> tuple[Ints, Ints]:
+        """Return the columns of the known n-grams of words, for 'char_wb', as rows of a CSR."""
+        symbols, codes, lengths = padded(words)
+        codes = self._known_codes(symbols)[codes - 1]
+        return self._rows(codes, lengths, vectorizer.ngram_range, short_whole=True)
+
+    def of_documents(self, documents: Iterable[list[str]], vectorizer: Any) -> tuple[Ints, Ints]:
+        """Return the columns of the known n-grams of tokens, for 'word', as rows of a CSR."""
         code_of, flat, ends = self._code_of.get, array("i"), [0]
         for document in documents:
-            flat.extend(map(code_of, document, repeat(0)))
+            flat.extend(map(code_of, document, repeat(self._unknown)))
             ends.append(len(flat))
-        return index_array(ends), np.array(flat, np.int32) + np.int32(1)
+        codes, lengths = np.array(flat, np.int32), np.diff(index_array(ends))
+        return self._rows(codes, lengths, vectorizer.ngram_range, short_whole=False)
+
+    def _known_codes(self, symbols: list[str]) -> Ints:
+        codes = map(self._code_of.get, symbols, repeat(self._unknown))
+        return np.fromiter(codes, np.int64, len(symbols))
+
+    def _rows(
+        self, codes: Ints, lengths: Ints, ngram_range: tuple[int, int], *, short_whole: bool
+    ) -> tuple[Ints, Ints]:
+        min_n, max_n = ngram_range
+        remaining, n_symbols = remaining_symbols(lengths), len(codes)
+        keys, found = np.zeros(n_symbols, np.int64), []
+        for n in range(1, min(max_n, self._longest, int(lengths.max(initial=0))) + 1):
+            keys[: n_symbols - n + 1] += codes[n - 1 :] * np.int64(
+                self._base ** (self._longest - n)
+            )
+            here = stands(n, min_n, lengths, remaining, short_whole=short_whole)
+            if here is not None:
+                found.append(np.full(n_symbols, -1, np.int32))
+                found[-1][here] = self._table.columns(keys[here])
+        by_position = np.column_stack(found) if found else np.zeros((n_symbols, 0), np.int32)
+        is_known = by_position >= 0
+        ends = pointers(is_known.sum(axis=1))
+        return ends[pointers(lengths)], by_position[is_known]
 
     def _keys(self, codes: Ints, start: Ints, size: Ints) -> Ints:
-        """Return the n-grams as numbers in base `base`, or -1 if they cannot be terms."""
         keys = np.zeros(len(start), np.int64)
-        impossible = size > self._longest
         for n in range(self._longest):
             code = codes.take(start + n, mode="clip")
-            within = n < size
-            impossible |= within & (code == 0)
             keys *= self._base
-            keys += np.where(within, code, 0)
-        keys[impossible] = -1
+            keys += np.where(n < size, code, 0)
         return keys
 
 
@@ -259,6 +330,18 @@ def known_of(vectorizer: Any) -> Known:
     return known
 
 
+def encode_tokens(vectorizer: Any, documents: Iterable[Any]) -> Encoding:
+    """Return the encoding of documents for 'word', with columns in the place of numbers."""
+    known = known_of(vectorizer)
+    if known.lookup is not None and has_run_tokens(vectorizer):
+        texts = map(text_reader(vectorizer), documents)
+        rows = known.lookup.of_documents(tokens(texts, vectorizer), vectorizer)
+    else:
+        encoding = encode(documents, vectorizer)
+        rows = known_rows(encoding.unit_ptr, encoding.unit_gram, known.columns(encoding))
+    return columns_of_documents(*rows)
+
+
 class WordTable:
     """The words of one call of `transform`, each expanded once."""
 
@@ -280,13 +363,14 @@ class WordTable:
         texts = map(self._read, documents)
         doc_ptr, doc_word = index_pieces((text.split() for text in texts), self._index)
         self._add(list(islice(self._index, n_before, None)))
-        none = doc_ptr[:0]
-        all_words = Encoding(doc_ptr, doc_word, self._ptr, self._columns, [], none, none, none)
-        return all_words.rows(slice(None))
+        return columns_of_units(doc_ptr, doc_word, self._ptr, self._columns)
 
     def _add(self, words: list[str]) -> None:
-        new = encode_words(words, self._vectorizer)
-        ptr, columns = known_rows(new.unit_ptr, new.unit_gram, self._known.columns(new))
+        if self._known.lookup is not None:
+            ptr, columns = self._known.lookup.of_words(words, self._vectorizer)
+        else:
+            new = encode_words(words, self._vectorizer)
+            ptr, columns = known_rows(new.unit_ptr, new.unit_gram, self._known.columns(new))
         self._ptr = np.append(self._ptr, ptr[1:] + self._ptr[-1])
         self._columns = np.append(self._columns, columns)
 

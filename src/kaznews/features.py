@@ -21,8 +21,9 @@ from sklearn.utils.sparsefuncs_fast import (
     inplace_csr_row_normalize_l2,
 )
 
-from kaznews._ngrams import Encoding, Ints, encode, pointers
-from kaznews._vocabulary import Terms, WordTable, count_few, known_of, remember
+from kaznews._ngrams import Encoding, encode
+from kaznews._tokens import Ints, pointers
+from kaznews._vocabulary import Terms, WordTable, count_few, encode_tokens, known_of, remember
 
 __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklearn"]
 
@@ -206,13 +207,14 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
         for batch in _batches(raw_documents, SMALLEST_BATCH, LARGEST_BATCH):
             if len(batch) <= FEW[self.analyzer]:
                 parts += count_few(self, batch, analyze)
-            elif self.analyzer == "word":
-                parts += self._count_encoded(encode(batch, self, known_of(self).lookup))
+                continue
+            if self.analyzer == "word":
+                encoding = encode_tokens(self, batch)
             else:
                 table = table or WordTable(self)
                 encoding = table.encode(batch)
-                parts += encoding.counts(None, self._width(encoding.unit_gram))
-                del encoding
+            parts += encoding.counts(None, self._width(encoding.unit_gram))
+            del encoding
         del table
         return self._to_csr(parts, len(self.vocabulary_))
 

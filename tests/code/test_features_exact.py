@@ -32,7 +32,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline, make_union
 from tests.conftest import SHARED
 
-from kaznews import _ngrams, _vocabulary, features
+from kaznews import _ngrams, _tokens, _vocabulary, features
 
 SPACES = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
 ADVERSARIAL = [
@@ -200,7 +200,7 @@ PARAMS = st.fixed_dictionaries(
         "dtype": st.sampled_from([np.float32, np.float64, np.int64, np.uint8, "float32"]),
         "stop_words": st.sampled_from([None, "english", ["аб", "бала"], ["а б"]]),
         "token_pattern": st.sampled_from(
-            [*_ngrams.RUN_PATTERNS, r"\S+", r"[^а]+", r"(?u)(\w)\w*", r"а?", r".", r"(а)(б)"]
+            [*_tokens.RUN_PATTERNS, r"\S+", r"[^а]+", r"(?u)(\w)\w*", r"а?", r".", r"(а)(б)"]
         ),
         "vocabulary": st.sampled_from(
             [["аб", " а", "а"], {"б а": 1, "аб": 0}, {"а", "ба", "Б", ""}, ["а" * 40], ["а", "а"]]
@@ -524,7 +524,7 @@ def test_batches_and_products_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ngrams, "PRODUCT_ROWS", 7)
     monkeypatch.setattr(_ngrams, "SLICED", 5)
     monkeypatch.setattr(_vocabulary, "TABLE_WORDS", 60)
-    monkeypatch.setattr(_ngrams, "TEXTS_JOINED", 3)
+    monkeypatch.setattr(_tokens, "TEXTS_JOINED", 3)
     monkeypatch.setattr(features, "SMALLEST_BATCH", 2)
     monkeypatch.setattr(features, "WEIGHED", 11)
     monkeypatch.setattr(features, "LARGEST_BATCH", 9)
