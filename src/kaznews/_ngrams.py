@@ -27,12 +27,13 @@ from kaznews._tokens import (
     new_index,
     padded,
     pointers,
-    text_reader,
+    texts_of,
     tokens,
 )
 
-# Rows multiplied at a time: small enough for the product to stay in cache and out of the peak.
-PRODUCT_ROWS = 4096
+# Matrix entries summed at a time: few enough to stay out of the peak, not too few for the pass over
+# all columns that each part takes.
+SUMMED = 1 << 16
 
 # N-grams handled at a time where each takes some objects.
 SLICED = 4096
@@ -139,11 +140,15 @@ class Encoding:
         unit_ptr, columns = self.unit_ptr, self.unit_gram
         if column is not None:
             unit_ptr, columns = known_rows(unit_ptr, columns, column)
-        for first in range(0, len(self.doc_ptr) - 1, PRODUCT_ROWS):
-            part = slice(first, first + PRODUCT_ROWS)
-            doc_ptr, doc_unit = take_rows(self.doc_ptr, self.doc_unit, part)
-            ends, entries = take_rows(unit_ptr, columns, doc_unit)
-            yield _sum_entries(ends[doc_ptr], entries, n_columns)
+        ends = pointers(np.diff(unit_ptr)[self.doc_unit])[self.doc_ptr]
+        first, n_docs = 0, len(self.doc_ptr) - 1
+        while first < n_docs:
+            stop = int(np.searchsorted(ends, ends[first] + SUMMED, side="right")) - 1
+            stop = max(stop, first + 1)
+            units = self.doc_unit[self.doc_ptr[first] : self.doc_ptr[stop]]
+            entries = take_rows(unit_ptr, columns, units)[1]
+            yield _sum_entries(ends[first : stop + 1] - ends[first], entries, n_columns)
+            first = stop
 
 
 def columns_of_documents(ptr: Ints, columns: Ints) -> Encoding:
@@ -178,7 +183,7 @@ def encode(documents: Iterable[Any], vectorizer: Any) -> Encoding:
     ValueError, TypeError, AttributeError
         As scikit-learn raises them, for a document that is no text.
     """
-    texts = map(text_reader(vectorizer), documents)
+    texts = texts_of(documents, vectorizer)
     if vectorizer.analyzer == "word":
         return _encode_tokens(texts, vectorizer)
     index = new_index()
@@ -205,7 +210,7 @@ def encode_words(words: list[str], vectorizer: Any) -> Encoding:
     )
 
 
-def _encode_tokens(texts: Iterator[str], vectorizer: Any) -> Encoding:
+def _encode_tokens(texts: Iterable[str], vectorizer: Any) -> Encoding:
     index = new_index()
     ptr, flat = index_pieces(tokens(texts, vectorizer), index)
     distinct, symbols = list(index), sorted(index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from typing import Any
 
@@ -25,8 +25,8 @@ RUN_PATTERNS = {
 }
 
 
-def text_reader(vectorizer: Any) -> Callable[[Any], str]:
-    """Return the function from a document to its preprocessed text."""
+def texts_of(documents: Iterable[Any], vectorizer: Any) -> Iterable[str]:
+    """Return the preprocessed text of each document."""
     decode, preprocess = vectorizer.decode, vectorizer.build_preprocessor()
     collapse = vectorizer._white_spaces.sub
     plain = vectorizer.input == "content" and not vectorizer.strip_accents
@@ -39,10 +39,12 @@ def text_reader(vectorizer: Any) -> Callable[[Any], str]:
         # What is no text fails in scikit-learn's regular expression: fail there too.
         return text if isinstance(text, str) else collapse(" ", text)
 
-    return read
+    if plain and type(documents) is list and set(map(type, documents)) == {str}:
+        return map(str.lower, documents) if lowercase else documents
+    return map(read, documents)
 
 
-def tokens(texts: Iterator[str], vectorizer: Any) -> Iterator[list[str]]:
+def tokens(texts: Iterable[str], vectorizer: Any) -> Iterator[list[str]]:
     """Yield the tokens of each text as the analyzer 'word' has them before it makes n-grams."""
     stop_words = vectorizer.get_stop_words()
     if has_run_tokens(vectorizer):
@@ -59,9 +61,10 @@ def has_run_tokens(vectorizer: Any) -> bool:
     return vectorizer.token_pattern in RUN_PATTERNS
 
 
-def word_runs(texts: Iterator[str], shortest: int) -> Iterator[list[str]]:
+def word_runs(texts: Iterable[str], shortest: int) -> Iterator[list[str]]:
     """Yield the matches of ``\\w+`` in each text, but for those of less than 1 or 2 characters."""
-    while block := list(islice(texts, TEXTS_JOINED)):
+    stream = iter(texts)
+    while block := list(islice(stream, TEXTS_JOINED)):
         points = code_points("\n".join(block))
         is_word_point = np.zeros(int(points.max(initial=0)) + 1, bool)
         is_word_point[points] = True

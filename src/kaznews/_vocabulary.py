@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import count, islice, repeat
 from math import inf
@@ -33,14 +32,14 @@ from kaznews._tokens import (
     new_index,
     padded,
     pointers,
-    text_reader,
+    texts_of,
     tokens,
 )
 
 # The cache of word -> columns: at most this many words of at most this many letters.
 CACHED_WORDS, CACHED_LETTERS = 16_384, 64
 # Of these, so many of the most frequent are known from fitting.
-FITTED_WORDS = 8192
+FITTED_WORDS = 16_384
 # Words one call of `transform` remembers before it starts afresh.
 TABLE_WORDS = 65_536
 
@@ -334,7 +333,7 @@ def encode_tokens(vectorizer: Any, documents: Iterable[Any]) -> Encoding:
     """Return the encoding of documents for 'word', with columns in the place of numbers."""
     known = known_of(vectorizer)
     if known.lookup is not None and has_run_tokens(vectorizer):
-        texts = map(text_reader(vectorizer), documents)
+        texts = texts_of(documents, vectorizer)
         rows = known.lookup.of_documents(tokens(texts, vectorizer), vectorizer)
     else:
         encoding = encode(documents, vectorizer)
@@ -347,32 +346,42 @@ class WordTable:
 
     def __init__(self, vectorizer: Any) -> None:
         self._vectorizer = vectorizer
-        self._read = text_reader(vectorizer)
         self._known = known_of(vectorizer)
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        index, self._ptr, self._columns = self._known.fitted_words
-        self._index: dict[str, int] = defaultdict(count(len(index)).__next__, index)
+        self._index = new_index()
+        self._row = self._columns = np.zeros(0, np.int32)
+        self._ptr = np.zeros(1, np.int32)
 
     def encode(self, documents: Iterable[Any]) -> Encoding:
         """Return the encoding of documents, with columns in the place of numbers of n-grams."""
         if len(self._index) > TABLE_WORDS:
             self._start_afresh()
         n_before = len(self._index)
-        texts = map(self._read, documents)
+        texts = texts_of(documents, self._vectorizer)
         doc_ptr, doc_word = index_pieces((text.split() for text in texts), self._index)
         self._add(list(islice(self._index, n_before, None)))
-        return columns_of_units(doc_ptr, doc_word, self._ptr, self._columns)
+        return columns_of_units(doc_ptr, self._row[doc_word], self._ptr, self._columns)
 
     def _add(self, words: list[str]) -> None:
+        """Append the rows of words: those known from fitting first, then those looked up."""
+        row_of, fitted_ptr, fitted_columns = self._known.fitted_words
+        fitted = np.fromiter(map(row_of.get, words, repeat(-1)), np.int32, len(words))
+        is_fitted = fitted >= 0
+        unseen = [words[i] for i in np.flatnonzero(~is_fitted).tolist()]
         if self._known.lookup is not None:
-            ptr, columns = self._known.lookup.of_words(words, self._vectorizer)
+            rows = self._known.lookup.of_words(unseen, self._vectorizer)
         else:
-            new = encode_words(words, self._vectorizer)
-            ptr, columns = known_rows(new.unit_ptr, new.unit_gram, self._known.columns(new))
-        self._ptr = np.append(self._ptr, ptr[1:] + self._ptr[-1])
-        self._columns = np.append(self._columns, columns)
+            new = encode_words(unseen, self._vectorizer)
+            rows = known_rows(new.unit_ptr, new.unit_gram, self._known.columns(new))
+        row = np.empty(len(words), np.int32)
+        order = np.append(np.flatnonzero(is_fitted), np.flatnonzero(~is_fitted))
+        row[order] = np.arange(len(self._row), len(self._row) + len(words))
+        self._row = np.append(self._row, row)
+        for ptr, columns in (take_rows(fitted_ptr, fitted_columns, fitted[is_fitted]), rows):
+            self._ptr = np.append(self._ptr, ptr[1:] + self._ptr[-1])
+            self._columns = np.append(self._columns, columns)
 
 
 def count_few(
@@ -384,16 +393,17 @@ def count_few(
     def columns_of(terms: Iterable[str]) -> Ints:
         return np.array([j for j in map(column_of, terms) if j is not None], np.int32)
 
+    items: Iterable[Any] = documents
     if vectorizer.analyzer == "char_wb":
-        read, known = text_reader(vectorizer), known_of(vectorizer)
+        items, known = texts_of(documents, vectorizer), known_of(vectorizer)
         cache, (row_of, ptr, fitted) = known.word_columns, known.fitted_words
         # Emptying is one atomic step, so threads need no lock; a word looked up twice does no harm.
         if len(cache) >= CACHED_WORDS:
             cache.clear()
-    for document in documents:
+    for item in items:
         if vectorizer.analyzer == "char_wb":
             words = [np.zeros(0, np.int32)]
-            for word in read(document).split():
+            for word in item.split():
                 columns = cache.get(word)
                 if columns is None:
                     row = row_of.get(word)
@@ -406,7 +416,7 @@ def count_few(
                 words.append(columns)
             found = np.concatenate(words)
         else:
-            found = columns_of(analyze(document))
+            found = columns_of(analyze(item))
         found.sort()
         is_edge = np.ones(len(found) + 1, bool)
         np.not_equal(found[1:], found[:-1], out=is_edge[1:-1])

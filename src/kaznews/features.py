@@ -30,7 +30,7 @@ __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklear
 # Documents encoded at a time by `transform`: as many as are done already, within these limits, so
 # that what a batch takes for the time being stays in proportion to the rows it adds to.
 SMALLEST_BATCH = 512
-LARGEST_BATCH = 8192
+LARGEST_BATCH = {"char_wb": 8192, "word": 2048}
 # Up to this many documents, looking terms up one by one is as fast as setting up the arrays.
 FEW = {"char_wb": 16, "word": 64}
 # Matrix entries weighed at a time.
@@ -204,7 +204,7 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
             parts += self._count_encoded(raw_documents.encoding_for(self))
             return self._to_csr(parts, len(self.vocabulary_))
         table = None
-        for batch in _batches(raw_documents, SMALLEST_BATCH, LARGEST_BATCH):
+        for batch in _batches(raw_documents, SMALLEST_BATCH, LARGEST_BATCH[self.analyzer]):
             if len(batch) <= FEW[self.analyzer]:
                 parts += count_few(self, batch, analyze)
                 continue
