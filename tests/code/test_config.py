@@ -18,7 +18,7 @@ from kaznews.settings import Settings
 from kaznews.train import register_resolvers, run_from_config
 
 CONF = ROOT / "conf"
-GROUPS = ["task", "data", "split", "features", "classifier", "gate", "experiment"]
+GROUPS = ["task", "data", "split", "features", "classifier", "confidence", "gate", "experiment"]
 OPTIONS = [
     (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.stem[0] != "_"
 ]

@@ -17,16 +17,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
+from kaznews.calibrate import fit_beta, softmax
 from kaznews.errors import KaznewsError
 from kaznews.estimators import check_targets, tuples_for_ranges
-from kaznews.model import (
-    TRUSTED_TYPES,
-    fit_beta,
-    forget_dicts,
-    softmax,
-    train_task,
-    vectorizers,
-)
+from kaznews.model import TRUSTED_TYPES, forget_dicts, train_task, vectorizers
 
 CHAR = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=1500)
 WORD = TfidfVectorizer(ngram_range=(1, 2))
@@ -174,7 +168,7 @@ def test_two_fits_are_equal_to_the_last_bit(texts: list[str], targets: dict[str,
         for jobs in (1, 2)
     )
     assert (first.oof_probability == second.oof_probability).all()
-    assert first.beta == second.beta
+    assert first.calibration == second.calibration
 
 
 def test_a_wrong_parameter_names_the_estimator(texts: list[str], targets: dict[str, Any]) -> None:
