@@ -11,13 +11,11 @@ import skops.io
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from sklearn.metrics import log_loss
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import LinearSVC
 
-from kaznews.calibrate import fit_beta, softmax
 from kaznews.errors import KaznewsError
 from kaznews.estimators import check_targets, tuples_for_ranges
 from kaznews.model import TRUSTED_TYPES, forget_dicts, train_task, vectorizers
@@ -68,7 +66,10 @@ def test_the_saved_pipeline_says_what_the_fitted_parts_say(
 ) -> None:
     y = targets[target]
     model = (LINEAR | OTHERS)[classifier]
-    fitted = train_task(VECTORIZERS[vectorizer], model, texts, y, folds(len(y)))
+    # Isotonic curves may change labels: test_calibrate.py says how.
+    fitted = train_task(
+        VECTORIZERS[vectorizer], model, texts, y, folds(len(y)), calibration="temperature"
+    )
     reference = Pipeline([("v", VECTORIZERS[vectorizer]), ("c", model)]).fit(texts, y)
     frame = pd.DataFrame({"text": texts})
     assert (fitted.pipeline.predict(frame) == reference.predict(texts)).all()
@@ -141,15 +142,6 @@ def test_out_of_fold_probabilities_come_from_models_that_saw_neither_row_nor_fol
         again.oof_probability[held_out].argmax(axis=1)
         == fitted.oof_probability[held_out].argmax(axis=1)
     ).all()
-
-
-def test_calibration_lowers_the_log_loss_of_a_margin() -> None:
-    generator = np.random.default_rng(0)
-    logits = generator.normal(size=(2000, 4))
-    target = np.array([generator.choice(4, p=row) for row in softmax(logits)])
-    beta = fit_beta(logits / 5, target)
-    assert beta == pytest.approx(5, rel=0.15)
-    assert log_loss(target, softmax(logits / 5, beta)) < log_loss(target, softmax(logits / 5))
 
 
 def test_a_class_that_a_fold_has_never_seen_is_its_least_likely() -> None:
