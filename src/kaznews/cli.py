@@ -116,7 +116,8 @@ def _print_answers(
     for text, answer in zip(texts, answers, strict=True):
         print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
         for name in names:
-            print(f"  {name:30} {answer[name]:22} {answer[name + '_confidence']:.2f}")
+            mark = "  abstains" if answer[f"{name}_abstain"] else ""
+            print(f"  {name:30} {answer[name]:22} {answer[name + '_confidence']:.2f}{mark}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -195,28 +196,13 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    from kaznews.explain import explain, printable, show
+    from kaznews.explain import colours_wanted
     from kaznews.predict import load
-    from kaznews.text import normalize
 
     if arguments.top < 1:
         raise KaznewsError(f"--top must be at least 1, not {arguments.top}")
-    bundle = load(arguments.model)
-    texts = [normalize(text) for text in arguments.text]
-    # https://no-color.org
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    explained = [(t.task.name, explain(t.pipeline, texts)) for t in bundle.tasks]
-    for i in range(len(texts)):
-        for name, explanations in explained:
-            e = explanations[i]
-            print(f"{name}: {e.label} {e.confidence:.2f}\n  {e.to_terminal(colour)}")
-            words = sorted(e.words(), key=lambda pair: -abs(pair[1]))[: arguments.top]
-            rest = e.decision - e.intercept - sum(weight for _, weight in words)
-            lines = [*words, ("(all other words)", rest), ("(intercept)", e.intercept)]
-            for word, weight in [*lines, ("= decision value", e.decision)]:
-                print(f"  {weight:+8.3f}  {printable(word)}")
-            ngrams = (f"{printable(show(term))} {weight:+.2f}" for term, weight in e.top())
-            print(f"  n-grams that weigh most: {', '.join(ngrams)}\n")
+    explained = load(arguments.model).predict(arguments.text, explain=True)
+    sys.stdout.write(explained.to_terminal(colours_wanted(), arguments.top))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

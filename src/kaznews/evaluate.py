@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kaznews.calibrate import ABSTENTION
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
 from kaznews.scores import COVERAGE, Floats, draw_articles, interval_of, probability_metrics
@@ -96,7 +97,8 @@ class Report:
     matrix : ndarray, shape (n_labels, n_labels)
         True labels down, predicted ones across.
     metrics : dict of str to float
-        As `label_metrics`, and as `scores.probability_metrics` where probabilities were given.
+        As `label_metrics`, and as `scores.probability_metrics` where probabilities were given; as
+        `calibrate.abstention` where a threshold is known.
     intervals : dict of str to (float, float)
         Bootstrap 95 % interval of every metric; empty if no resample was asked for.
     """
@@ -111,7 +113,8 @@ class Report:
         """Return the report as JSON data: the ``--json`` format of ``kaznews evaluate``."""
         support = self.matrix.sum(axis=1)
         result: dict[str, Any] = {"n": self.n}
-        result |= {m: self.metrics[m] for m in (*HEADLINE, *CONFIDENCE) if m in self.metrics}
+        single = (*HEADLINE, *CONFIDENCE, *ABSTENTION)
+        result |= {m: self.metrics[m] for m in single if m in self.metrics}
         result["per_class"] = {
             label: {
                 **{m: self.metrics[f"{m}_{label}"] for m in ("precision", "recall", "f1")},

@@ -1,23 +1,30 @@
 """A linear pipeline and sentences in, the n-grams that carried a label out, with exact weights.
 
-A saved model is a softmax over decision values, and a decision value is a sum over the n-grams of
-the sentence: coefficient times TF-IDF value, plus the intercept of the label.
+A saved model makes probabilities of decision values, by a softmax or by isotonic curves, and a
+decision value is a sum over the n-grams of the sentence: coefficient times TF-IDF value, plus the
+intercept of the label.
 """
 
 from __future__ import annotations
 
 import html
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kaznews.errors import KaznewsError
 from kaznews.model import TEXT_COLUMN, vectorizers
+from kaznews.stock import linear_part
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 # Lower-cased text and n-gram in, (start, end) of every place out.
@@ -25,6 +32,9 @@ Finder = Callable[[str, str], list[tuple[int, int]]]
 # Shades of a highlight, from the faintest up.
 SHADES = 5
 VISIBLE_SPACE = "␣"
+# Words that are listed a label, and sentences that are shown of many.
+WORDS = 8
+SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Explanation:
     confidence : float
         Probability of the label.
     decision : float
-        What the softmax is taken of; ``intercept`` and all weights add up to it.
+        What the calibration makes a probability of; ``intercept`` and all weights add up to it.
     intercept : float
     weights : tuple of (str, float)
         N-grams of the sentence with their signed weights, the greatest absolute weight first.
@@ -139,6 +149,78 @@ class Explanation:
             out.append(f"{code}{printable(piece)}\x1b[0m" if shade else printable(piece))
         return "".join(out)
 
+    def to_table(self, top: int = WORDS) -> str:
+        """Return the words that weigh most, all others, the intercept: they add up to the last."""
+        words = sorted(self.words(), key=lambda pair: -abs(pair[1]))[:top]
+        rest = self.decision - self.intercept - sum(weight for _, weight in words)
+        lines = [*words, ("(all other words)", rest), ("(intercept)", self.intercept)]
+        lines.append(("= decision value", self.decision))
+        return "\n".join(f"  {weight:+8.3f}  {printable(word)}" for word, weight in lines)
+
+
+@dataclass(frozen=True, repr=False)
+class Explained:
+    """Answers and what carried them: text for a terminal, HTML in a notebook.
+
+    Attributes
+    ----------
+    answers : DataFrame
+        As `predict.Bundle.predict` returns it without explanations.
+    explanations : mapping of str to tuple of Explanation
+        For each task one a row.
+    """
+
+    answers: pd.DataFrame
+    explanations: Mapping[str, tuple[Explanation, ...]]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __getitem__(self, task: str) -> tuple[Explanation, ...]:
+        return self.explanations[task]
+
+    def __repr__(self) -> str:
+        return self.to_terminal(colours_wanted(), rows=SHOWN) + self._rest()
+
+    def _repr_html_(self) -> str:
+        blocks = [
+            f"<p><b>{html.escape(name)}</b>{', abstains' if abstains else ''}</p>{e._repr_html_()}"
+            for i in range(min(len(self), SHOWN))
+            for name, e, abstains in self._of(i)
+        ]
+        return "".join(blocks) + html.escape(self._rest())
+
+    def _rest(self) -> str:
+        hidden = len(self) - SHOWN
+        return f"… and {hidden} more sentences" if hidden > 0 else ""
+
+    def _of(self, row: int) -> Iterator[tuple[str, Explanation, bool]]:
+        for name, own in self.explanations.items():
+            yield name, own[row], bool(self.answers[f"{name}_abstain"].iloc[row])
+
+    def to_terminal(self, colour: bool, top: int = WORDS, rows: int | None = None) -> str:
+        """Return one block a sentence and task: label, coloured text, weights of words, n-grams."""
+        blocks = []
+        for i in range(min(len(self), len(self) if rows is None else rows)):
+            for name, e, abstains in self._of(i):
+                ngrams = (f"{printable(show(term))} {weight:+.2f}" for term, weight in e.top())
+                blocks.append(
+                    f"{name}: {e.label} {e.confidence:.2f}{', abstains' if abstains else ''}\n"
+                    f"  {e.to_terminal(colour)}\n{e.to_table(top)}\n"
+                    f"  n-grams that weigh most: {', '.join(ngrams)}\n\n"
+                )
+        return "".join(blocks)
+
+
+def colours_wanted() -> bool:
+    """Return whether standard output is a terminal whose user has not refused colours.
+
+    References
+    ----------
+    https://no-color.org
+    """
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
 
 def show(term: str) -> str:
     """Return an n-gram with its spaces visible."""
@@ -211,9 +293,7 @@ def terms_of(pipeline: Any) -> Terms:
     KaznewsError
         The classifier is not linear, or a vectorizer has no n-grams.
     """
-    if not hasattr(pipeline, "named_steps") or not hasattr(
-        pipeline.named_steps["classifier"], "coef_"
-    ):
+    if linear_part(pipeline) is None:
         raise KaznewsError("only linear models can be explained: this classifier is not linear")
     names: list[Any] = []
     finders: list[Finder] = []
@@ -246,8 +326,9 @@ def coefficients(pipeline: Any) -> tuple[Floats, Floats]:
     With two classes scikit-learn keeps the second class's row alone: the first one's weights and
     decision value are those with the other sign.
     """
-    classifier = pipeline.named_steps["classifier"]
-    coef, intercept = classifier.coef_, classifier.intercept_
+    part = linear_part(pipeline)
+    assert part is not None, "terms_of has refused it"
+    coef, intercept = part[0].coef_, part[0].intercept_
     if len(coef) == 1:
         return np.vstack([-coef, coef]), np.concatenate([-intercept, intercept])
     return coef, intercept

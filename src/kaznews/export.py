@@ -1,4 +1,4 @@
-"""A loaded bundle in, one file for `kaznews.runtime` out: vocabularies, IDF and weights as arrays.
+"""A loaded bundle in, one file for `kaznews.runtime` out: vocabularies, IDF, weights as arrays.
 
 What the runtime cannot follow to the last digit is refused with the reason, and a file is left only
 if it has been read back and answers as the bundle does.
@@ -20,12 +20,16 @@ from kaznews import __version__, npz, runtime
 from kaznews.errors import KaznewsError
 from kaznews.model import vectorizers
 from kaznews.predict import Bundle
+from kaznews.stock import linear_part
+from kaznews.terms import ANALYZERS, STRIP_ACCENTS, Analysis
 from kaznews.text import NORMALIZATION
 
 # Probabilities may differ by this much between a bundle and its export.
 TOLERANCE = 1e-9
 
 Floats = npt.NDArray[np.float64]
+# Decision values, ascending, and the probabilities an isotonic regression gives them.
+_Curve = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class _Part:
     """
 
     task: int
-    analysis: runtime.Analysis
+    analysis: Analysis
     weighting: runtime.Weighting
     weight: float
     terms: list[str]
@@ -44,7 +48,7 @@ class _Part:
     coef: Floats
 
 
-def _analysis(vectorizer: Any, where: str) -> runtime.Analysis:
+def _analysis(vectorizer: Any, where: str) -> Analysis:
     from sklearn.feature_extraction import text as sk
 
     from kaznews import features
@@ -58,11 +62,11 @@ def _analysis(vectorizer: Any, where: str) -> runtime.Analysis:
             "only CountVectorizer and TfidfVectorizer can be exported"
         )
     checks = {
-        "analyzer": vectorizer.analyzer in runtime.ANALYZERS,
+        "analyzer": vectorizer.analyzer in ANALYZERS,
         "input": vectorizer.input == "content",
         "preprocessor": vectorizer.preprocessor is None,
         "tokenizer": vectorizer.tokenizer is None,
-        "strip_accents": vectorizer.strip_accents in runtime.STRIP_ACCENTS,
+        "strip_accents": vectorizer.strip_accents in STRIP_ACCENTS,
         # Counts of whole numbers are as exact as those in double precision.
         "dtype": np.dtype(vectorizer.dtype).kind in "iu" or vectorizer.dtype == np.float64,
     }
@@ -74,7 +78,7 @@ def _analysis(vectorizer: Any, where: str) -> runtime.Analysis:
     is_word = vectorizer.analyzer == "word"
     stop_words = vectorizer.get_stop_words() if is_word else None
     low, high = vectorizer.ngram_range
-    return runtime.Analysis(
+    return Analysis(
         vectorizer.analyzer,
         (int(low), int(high)),
         bool(vectorizer.lowercase),
@@ -96,12 +100,13 @@ def _weights_of(pipeline: Any, n: int) -> list[float]:
     return [float(weights.get(name, 1.0)) for name, _ in vectorizer.transformer_list]
 
 
-def _parts(number: int, where: str, pipeline: Any) -> tuple[list[_Part], list[str], Floats]:
-    """Return the vectorizers of a task, its classes and its intercepts."""
+def _parts(number: int, where: str, pipeline: Any) -> tuple[list[_Part], Floats, list[_Curve]]:
+    """Return the vectorizers of a task, its intercepts and its isotonic curves."""
     from sklearn.linear_model import LogisticRegression
 
-    classifier = getattr(pipeline, "named_steps", {}).get("classifier", pipeline)
-    if type(classifier) is not LogisticRegression:
+    found = linear_part(pipeline)
+    classifier = found[0] if found else pipeline.named_steps["classifier"]
+    if found is None or type(classifier) is not LogisticRegression:
         raise KaznewsError(
             f"cannot export {where}: {type(classifier).__name__} is not a linear classifier; "
             "a bundle of linear ones (linear_svc, sgd, logistic_regression, complement_nb) can be"
@@ -129,7 +134,8 @@ def _parts(number: int, where: str, pipeline: Any) -> tuple[list[_Part], list[st
         start = end
     if start != len(coef):
         raise KaznewsError(f"cannot export {where}: {len(coef)} weights for {start} terms")
-    return parts, [str(c) for c in classifier.classes_], intercept
+    curves = [(curve.X_thresholds_, curve.y_thresholds_) for curve in found[1]]
+    return parts, intercept, curves
 
 
 def _blocks(parts: list[_Part]) -> list[list[_Part]]:
@@ -172,8 +178,8 @@ def export(bundle: Bundle, target: Path) -> runtime.Model:
     Parameters
     ----------
     bundle : predict.Bundle
-        All its classifiers linear (saved as a softmax), its vectorizers TfidfVectorizer or
-        CountVectorizer, or a FeatureUnion of them.
+        All its classifiers linear (saved as a softmax, or under isotonic curves), its vectorizers
+        TfidfVectorizer or CountVectorizer, or a FeatureUnion of them.
     target : Path
         Overwritten where it exists.
 
@@ -183,13 +189,26 @@ def export(bundle: Bundle, target: Path) -> runtime.Model:
         Something in the bundle cannot be followed by the runtime; names the task and the reason.
     """
     parts: list[_Part] = []
-    tasks, intercepts = [], []
+    tasks, intercepts, curves = [], [], []
     for number, task in enumerate(bundle.tasks):
-        own, classes, intercept = _parts(number, task.task.name, task.pipeline)
+        own, intercept, own_curves = _parts(number, task.task.name, task.pipeline)
         parts += own
-        tasks.append({"name": task.task.name, "classes": classes})
+        tasks.append(
+            {
+                "name": task.task.name,
+                "classes": bundle.classes(task.task.name),
+                "isotonic": bool(own_curves),
+            }
+        )
         intercepts.append(intercept)
-    arrays: dict[str, npt.NDArray[Any]] = {"intercept": np.concatenate(intercepts).astype("<f8")}
+        curves += own_curves
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "intercept": np.concatenate(intercepts).astype("<f8"),
+        "threshold": np.array([task.threshold for task in bundle.tasks], dtype="<f8"),
+        "curve_lengths": np.array([len(x) for x, _ in curves], dtype="<u4"),
+        "curve_x": np.concatenate([np.empty(0), *(x for x, _ in curves)]).astype("<f8"),
+        "curve_y": np.concatenate([np.empty(0), *(y for _, y in curves)]).astype("<f8"),
+    }
     blocks = []
     for number, group in enumerate(_blocks(parts)):
         arrays |= _arrays(number, group)

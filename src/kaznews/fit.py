@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kaznews.calibrate import AUTO, abstention
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.evaluate import Report, evaluate, flat_metrics, fold_spread
 from kaznews.folds import FoldCache, fold_matrices
@@ -93,6 +94,8 @@ def run_task(
     resamples: int,
     seed: int,
     curve_shares: Sequence[float] = (),
+    calibration: str = AUTO,
+    target_accuracy: float = 0.9,
 ) -> TaskResult:
     """Train one task on train and score it on its folds, on dev and on test.
 
@@ -104,6 +107,15 @@ def run_task(
         Keeps the matrices of folds for the other tasks and later runs.
     curve_shares : sequence of float
         Shares of the training sentences for the learning curve; none gives no curve.
+    calibration, target_accuracy
+        As in `model.train_task`.
+
+    Notes
+    -----
+    Reports hold the figures of `calibrate.abstention` too. Sentences with an excluded label are
+    scored by the final model, which has learned none of them, also those of train: they stand
+    beside the out-of-fold answers in the report on ``cv``. The final model knows other sentences of
+    their articles, and more sentences than a fold's: it is, if anything, too sure of them.
     """
     import pandas as pd
 
@@ -119,6 +131,8 @@ def run_task(
         texts[rows["train"]],
         y[rows["train"]],
         split.fold[rows["train"]],
+        calibration=calibration,
+        target_accuracy=target_accuracy,
         matrices=cache.of(rows["train"]).matrices if cache else fold_matrices,
         n_jobs=n_jobs,
         progress=progress_bar(task.name),
@@ -152,6 +166,13 @@ def run_task(
         if words is not None:
             said = words.predict_proba(list(texts[rows[part]]))
             word_reports[part] = report(score(part, words.classes_, said), resamples)
+    excluded = np.array([label in task.excluded for label in labels])
+    for part, of_split in (("cv", "train"), ("dev", "dev"), ("test", "test")):
+        asked = np.flatnonzero(excluded & (split.part == of_split))
+        frame = pd.DataFrame({TEXT_COLUMN: list(texts[asked])}, dtype=object)
+        unclear = fitted.pipeline.predict_proba(frame).max(axis=1) if len(asked) else None
+        figures = abstention(scored[part].confidence, scored[part].hit, fitted.threshold, unclear)
+        reports[part] = replace(reports[part], metrics=reports[part].metrics | figures)
     spread = fold_spread(
         task,
         y[rows["cv"]].tolist(),

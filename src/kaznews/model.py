@@ -1,33 +1,33 @@
 """A vectorizer and a classifier in, out-of-fold probabilities and one stock pipeline out.
 
 What is saved is made of scikit-learn's own classes alone and reads a DataFrame with the column
-``text``. Linear classifiers are saved as a softmax over their calibrated decision values, so that
-a saved model is one sparse product, whatever it was trained with.
+``text``. Linear classifiers are saved as a softmax over their calibrated decision values, or under
+isotonic curves of them, so that a saved model is one sparse product, whatever it was trained with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kaznews.calibrate import AUTO, Calibration, calibrate, fit_threshold, softmax
 from kaznews.errors import KaznewsError
 from kaznews.folds import fold_matrices
+from kaznews.stock import EPSILON, calibrated, linear
 
 TEXT_COLUMN = "text"
 # All that a saved model may hold beyond what skops trusts by itself: two parts of scikit-learn's
-# own temperature scaling, and the training matrix of neighbour classifiers. None of them runs code.
+# own calibration, and the training matrix of neighbour classifiers. None of them runs code.
 TRUSTED_TYPES = [
     "scipy.sparse._csr.csr_matrix",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._TemperatureScaling",
 ]
-# exp(-4) to exp(6): beyond, probabilities are uniform or one-hot to machine precision.
-_LOG_BETA_BOUNDS = (-4.0, 6.0)
 
 # From this many sentences, analysing them once for all tasks pays.
 _MANY = 64
@@ -39,16 +39,13 @@ Strings = npt.NDArray[np.str_]
 def with_vectorizers(pipeline: Any, convert: Callable[[Any], Any]) -> Any:
     """Return a copy of a saved or loaded pipeline with every vectorizer converted.
 
-    Vectorizers that are no string vectorizers, and pipelines that are not linear, are left alone.
+    Vectorizers that are no string vectorizers are left alone.
     """
     from copy import copy
 
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.frozen import FrozenEstimator
     from sklearn.pipeline import FeatureUnion, Pipeline
-
-    if not hasattr(pipeline, "named_steps"):
-        return pipeline
 
     def converted(vectorizer: Any) -> Any:
         if isinstance(vectorizer, FeatureUnion):
@@ -147,57 +144,53 @@ class FittedTask:
         Calibrated, from models and calibrations that saw neither the sentence nor its article.
     pipeline : sklearn.pipeline.Pipeline
         Fitted on all sentences; stock classes only; reads a DataFrame with the column ``text``.
-    beta : float or None
-        Inverse temperature of the calibration; None where there is nothing to calibrate.
+    threshold : float
+        Confidence below which the task abstains (see `calibrate.fit_threshold`).
+    calibration : Calibration or None
+        None where there is nothing to calibrate.
+    losses : mapping of str to float
+        Cross-fitted log-loss of each calibration that was tried.
     """
 
     classes: Strings
     oof_probability: Floats
     pipeline: Any
-    beta: float | None
+    threshold: float
+    calibration: Calibration | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, str | float]:
+        """Return what was chosen on out-of-fold scores, as it is recorded with the model."""
+        chosen: dict[str, str | float] = {"abstain_threshold": self.threshold}
+        if self.calibration is not None:
+            chosen["calibration_chosen"] = self.calibration.method
+            chosen["calibration_beta"] = self.calibration.beta
+        return chosen
 
 
 def _scores(classifier: Any, matrix: Any) -> Floats:
-    """Return scores on the scale of log-odds, shape (n_samples, n_classes), two for binary."""
+    """Return scores on the scale of log-odds, shape (n_samples, n_classes), two for binary.
+
+    Those of a classifier that is saved as a linear one are the decision values of what is saved.
+    """
     if hasattr(classifier, "decision_function"):
         scores = np.asarray(classifier.decision_function(matrix), dtype=np.float64)
-        if scores.ndim == 1:
-            scores = np.column_stack([np.zeros_like(scores), scores])
+    elif linear(classifier) is not None:
+        scores = np.asarray(classifier.predict_joint_log_proba(matrix), dtype=np.float64)
+        if scores.shape[1] == 2:
+            scores = scores[:, 1] - scores[:, 0]
+    else:
+        return np.asarray(np.log(classifier.predict_proba(matrix) + EPSILON))
+    if scores.ndim == 1:
+        scores = np.column_stack([np.zeros_like(scores), scores])
+    return scores
+
+
+def _response(classifier: Any, scores: Floats) -> Floats:
+    """Return what scikit-learn's calibrators are given, from the `_scores` of a classifier."""
+    if hasattr(classifier, "decision_function") or linear(classifier) is not None:
         return scores
-    return np.asarray(
-        np.log(np.clip(classifier.predict_proba(matrix), np.finfo(np.float64).tiny, None))
-    )
-
-
-def softmax(scores: Floats, beta: float = 1.0) -> Floats:
-    """Return the softmax of ``beta * scores`` along the last axis."""
-    scaled = beta * scores
-    exponential = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True))
-
-
-def fit_beta(scores: Floats, target: npt.NDArray[np.int64]) -> float:
-    """Return the inverse temperature that minimises the log-loss of the scores.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (n_samples, n_classes)
-    target : ndarray of int, shape (n_samples,)
-        Column of the true class.
-
-    References
-    ----------
-    Guo, Pleiss, Sun, Weinberger (2017), On Calibration of Modern Neural Networks, section 4.2.
-    """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    rows = np.arange(len(target))
-
-    def loss(log_beta: float) -> float:
-        return -float(log_softmax(np.exp(log_beta) * scores, axis=1)[rows, target].mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=_LOG_BETA_BOUNDS, method="bounded").x))
+    return np.asarray(np.exp(scores) - EPSILON)
 
 
 def _fit(vectorizer: Any, classifier: Any, texts: Any, y: Strings) -> tuple[Any, Any]:
@@ -248,6 +241,8 @@ def train_task(
     y: Strings,
     fold: npt.NDArray[np.int64],
     *,
+    calibration: str = AUTO,
+    target_accuracy: float = 0.9,
     matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
     n_jobs: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, total: jobs,
@@ -255,7 +250,8 @@ def train_task(
     """Cross-validate, calibrate and fit one task.
 
     Vocabulary, IDF, classifier and calibration of a fold are fitted without its rows. The final
-    model is fitted on all rows and calibrated by the out-of-fold scores of all folds.
+    model is fitted on all rows and calibrated by the out-of-fold scores of all folds; the threshold
+    below which it abstains is that of the out-of-fold probabilities.
 
     Parameters
     ----------
@@ -266,6 +262,10 @@ def train_task(
     y : ndarray of str, shape (n_sentences,)
     fold : ndarray of int, shape (n_sentences,)
         Fold of each sentence; sentences of one group share it.
+    calibration : str
+        One of `calibrate.METHODS`, or ``auto``.
+    target_accuracy : float
+        Of the answers that are kept, for the threshold.
     matrices : callable
         As `folds.fold_matrices`; `folds.FoldCache.matrices` shares them between tasks and runs.
     n_jobs : int
@@ -295,20 +295,26 @@ def train_task(
     for fit in fold_fits:
         scores[fit.rows] = fit.scores
     if _is_constant(full_classifier):
-        return FittedTask(
-            classes, softmax(scores), _assemble(full_vectorizer, full_classifier), beta=None
-        )
-    probability = np.empty_like(scores)
-    for k in folds:
-        held_out = fold == k
-        beta = fit_beta(scores[~held_out], target[~held_out])
-        probability[held_out] = softmax(scores[held_out], beta)
-    beta = fit_beta(scores, target)
-    saved = _as_softmax(full_classifier, beta)
-    if saved is None:
-        saved = _calibrate_by_refitting(vectorizer, classifier, texts, y, fold)
-        return FittedTask(classes, probability, saved, beta)
-    return FittedTask(classes, probability, _assemble(full_vectorizer, saved), beta)
+        probability = softmax(scores)
+        threshold = _threshold(probability, target, target_accuracy)
+        pipeline = _assemble(full_vectorizer, full_classifier)
+        return FittedTask(classes, probability, pipeline, threshold)
+    found = calibrate(
+        scores, target, fold, method=calibration, response=_response(full_classifier, scores)
+    )
+    return FittedTask(
+        classes,
+        found.probability,
+        _assemble(full_vectorizer, calibrated(full_classifier, found.calibration)),
+        _threshold(found.probability, target, target_accuracy),
+        found.calibration,
+        found.losses,
+    )
+
+
+def _threshold(probability: Floats, target: npt.NDArray[np.int64], accuracy: float) -> float:
+    hit = probability.argmax(axis=1) == target
+    return fit_threshold(probability.max(axis=1), hit, accuracy)
 
 
 def fit_majority(y: Strings) -> Any:
@@ -322,56 +328,6 @@ def _is_constant(classifier: Any) -> bool:
     from sklearn.dummy import DummyClassifier
 
     return isinstance(classifier, DummyClassifier)
-
-
-def _as_softmax(classifier: Any, beta: float) -> Any | None:
-    """Return a LogisticRegression whose probabilities are the classifier's calibrated ones.
-
-    None where the classifier's scores are not linear in the features.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    if hasattr(classifier, "coef_") and hasattr(classifier, "decision_function"):
-        coef, intercept = classifier.coef_, classifier.intercept_
-    elif hasattr(classifier, "feature_log_prob_"):
-        # Naive Bayes: the joint log-likelihood is linear; Complement NB has no prior in it.
-        coef = classifier.feature_log_prob_
-        complement = type(classifier).__name__ == "ComplementNB"
-        intercept = np.zeros(len(coef)) if complement else classifier.class_log_prior_
-        if type(classifier).__name__ not in ("ComplementNB", "MultinomialNB"):
-            return None
-        if len(coef) == 2:
-            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-    else:
-        return None
-    softmax_classifier = LogisticRegression()
-    softmax_classifier.classes_ = classifier.classes_
-    softmax_classifier.coef_ = beta * np.asarray(coef, dtype=np.float64)
-    softmax_classifier.intercept_ = beta * np.broadcast_to(
-        np.asarray(intercept, dtype=np.float64), (len(coef),)
-    )
-    softmax_classifier.n_features_in_ = coef.shape[1]
-    softmax_classifier.n_iter_ = np.array([0], dtype=np.int32)
-    return softmax_classifier
-
-
-def _calibrate_by_refitting(
-    vectorizer: Any, classifier: Any, texts: Sequence[str], y: Strings, fold: npt.NDArray[np.int64]
-) -> Any:
-    """Calibrate a classifier that is not linear: scikit-learn's own temperature scaling."""
-    import pandas as pd
-    from sklearn.base import clone
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import Pipeline
-
-    columns = ColumnTransformer(
-        [("vectorizer", clone(vectorizer), TEXT_COLUMN)], sparse_threshold=1
-    )
-    pipeline = Pipeline([("text", columns), ("classifier", clone(classifier))])
-    splits = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
-    calibrated = CalibratedClassifierCV(pipeline, method="temperature", cv=splits, ensemble=False)
-    return calibrated.fit(pd.DataFrame({TEXT_COLUMN: list(texts)}), y).set_params(cv=None)
 
 
 def _assemble(vectorizer: Any, classifier: Any) -> Any:
@@ -424,9 +380,6 @@ def compact(vectorizer: Any) -> Any:
 
 def _vectorizer(pipeline: Any) -> Any:
     """Return the fitted vectorizer, or union of them, of a pipeline that `train_task` made."""
-    if not hasattr(pipeline, "named_steps"):
-        # CalibratedClassifierCV around the pipeline of a classifier that is not linear.
-        pipeline = pipeline.calibrated_classifiers_[0].estimator
     vectorizer = pipeline.named_steps["text"].named_transformers_["vectorizer"]
     return getattr(vectorizer, "estimator", vectorizer)
 

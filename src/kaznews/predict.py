@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from kaznews.calibrate import abstention
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Report, evaluate
+from kaznews.explain import Explained, explain
 from kaznews.model import (
     TEXT_COLUMN,
     TRUSTED_TYPES,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_MODEL = "models:/kaznews@champion"
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
 MANIFEST = "bundle.json"
 SEEN = "seen.npy"
 # Sentences a task is asked about at once: bounds the memory of the sparse matrices.
@@ -80,14 +82,20 @@ def seen_keys(texts: Iterable[str], groups: Iterable[str]) -> npt.NDArray[np.uin
 
 @dataclass(frozen=True)
 class BundleTask:
-    """One task of a bundle: its scheme and a fitted pipeline.
+    """One task of a bundle: its scheme, a fitted pipeline, and when it abstains.
 
     On disk the pipeline is made of stock scikit-learn classes; loaded, its vectorizers are the fast
     ones of `kaznews.features`, which give the same matrices.
+
+    Attributes
+    ----------
+    threshold : float
+        Confidence below which the task abstains (see `calibrate.fit_threshold`).
     """
 
     task: Task
     pipeline: Any
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,8 +114,12 @@ class Bundle:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of a prediction, in order: each task's label and its confidence."""
-        return [c for t in self.tasks for c in (t.task.name, f"{t.task.name}_confidence")]
+        """Columns of a prediction, in order: each task's label, confidence, whether it abstains."""
+        return [
+            c
+            for name in (t.task.name for t in self.tasks)
+            for c in (name, f"{name}_confidence", f"{name}_abstain")
+        ]
 
     def probabilities(self, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
         """Return calibrated probabilities, shape (n_sentences, n_classes), for each task.
@@ -128,35 +140,62 @@ class Bundle:
         """Return the class names of a task in the order of its probability columns."""
         return [str(c) for t in self.tasks if t.task.name == name for c in t.pipeline.classes_]
 
-    def predict(self, data: Any) -> pd.DataFrame:
-        """Return labels and confidences, one row a sentence in the order given.
+    @overload
+    def predict(self, data: Any, *, explain: Literal[False] = ...) -> pd.DataFrame: ...
+
+    @overload
+    def predict(self, data: Any, *, explain: Literal[True]) -> Explained: ...
+
+    def predict(self, data: Any, *, explain: bool = False) -> pd.DataFrame | Explained:
+        """Return labels with confidences, one row a sentence in the order given.
 
         Parameters
         ----------
         data : sequence of str, Series, ndarray, or DataFrame or mapping with a column ``text``
+        explain : bool
+            Return with the frame what carried each label.
 
         Returns
         -------
         DataFrame
-            For each task its label (str) and ``<task>_confidence`` (float, the calibrated
-            probability of that label); the index of a Series or DataFrame is kept. Empty input
-            gives an empty frame with these columns.
+            For each task its label (str), ``<task>_confidence`` (float, the calibrated probability
+            of that label) and ``<task>_abstain`` (bool, the confidence is below the task's
+            threshold); the index of a Series or DataFrame is kept. Empty input gives an empty frame
+            with these columns.
+        explain.Explained
+            With `explain`: the frame as ``answers``, and an explanation a sentence and task.
 
         Raises
         ------
         KaznewsError
-            A row is null or no string, or the column is missing.
+            A row is null or no string, or the column is missing; with `explain`, a task is not
+            linear in n-grams.
         """
         import pandas as pd
 
         texts = as_texts(data)
         columns: dict[str, Any] = {}
-        for name, probability in self.probabilities(texts).items():
+        said = self.probabilities(texts)
+        for t in self.tasks:
+            name, probability = t.task.name, said[t.task.name]
             best = probability.argmax(axis=1)
+            confidence = probability[np.arange(len(best)), best]
             columns[name] = np.array(self.classes(name), dtype=object)[best]
-            columns[f"{name}_confidence"] = probability[np.arange(len(best)), best]
+            columns[f"{name}_confidence"] = confidence
+            columns[f"{name}_abstain"] = confidence < t.threshold
         index = data.index if isinstance(data, pd.DataFrame | pd.Series) else None
-        return pd.DataFrame(columns, columns=self.columns, index=index)
+        answers = pd.DataFrame(columns, columns=self.columns, index=index)
+        return self._explained(texts, answers) if explain else answers
+
+    def _explained(self, texts: Sequence[str], answers: pd.DataFrame) -> Explained:
+        normal = [normalize(text) for text in texts]
+        return Explained(
+            answers,
+            {
+                t.task.name: tuple(explain(t.pipeline, normal, answers[t.task.name].tolist()))
+                for t in self.tasks
+            },
+        )
 
     def score(
         self,
@@ -167,6 +206,8 @@ class Bundle:
         progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda tasks, total: tasks,
     ) -> dict[str, Report]:
         """Score the bundle on labelled rows, each task on the rows that carry its label.
+
+        Reports hold the figures of `calibrate.abstention` too; excluded labels are its unclear.
 
         Parameters
         ----------
@@ -192,16 +233,26 @@ class Bundle:
             if all(label is None or label in t.task.excluded for label in true):
                 continue
             probability, classes = probabilities[t.task.name], self.classes(t.task.name)
-            reports[t.task.name] = evaluate(
+            predicted = [classes[i] for i in probability.argmax(axis=1)]
+            report = evaluate(
                 t.task,
                 true,
-                [classes[i] for i in probability.argmax(axis=1)],
+                predicted,
                 probability=probability,
                 classes=classes,
                 groups=groups,
                 resamples=resamples,
                 seed=seed,
             )
+            unclear = np.array([label in t.task.excluded for label in true])
+            clear = ~unclear & np.array([label is not None for label in true])
+            figures = abstention(
+                probability.max(axis=1)[clear],
+                np.array([p == g for p, g in zip(predicted, true, strict=True)])[clear],
+                t.threshold,
+                probability.max(axis=1)[unclear],
+            )
+            reports[t.task.name] = replace(report, metrics=report.metrics | figures)
         if not reports:
             names = ", ".join(t.task.name for t in self.tasks)
             raise KaznewsError(f"no row has a label in any of the columns {names}")
@@ -220,7 +271,11 @@ class Bundle:
         import skops.io
 
         folder.mkdir(parents=True)
-        manifest = {"format": BUNDLE_FORMAT, "tasks": [asdict(t.task) for t in self.tasks]}
+        manifest = {
+            "format": BUNDLE_FORMAT,
+            "tasks": [asdict(t.task) for t in self.tasks],
+            "thresholds": [t.threshold for t in self.tasks],
+        }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         for t in self.tasks:
             pipeline = with_vectorizers(t.pipeline, compact)
@@ -243,15 +298,18 @@ class Bundle:
         try:
             manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
             if manifest["format"] != BUNDLE_FORMAT:
-                raise KaznewsError(f"bundle format {manifest['format']!r} is not {BUNDLE_FORMAT}")
+                raise KaznewsError(
+                    f"bundle format {manifest['format']!r} is not {BUNDLE_FORMAT}: train anew with "
+                    "the version that is to read it"
+                )
             tasks = []
-            for entry in manifest["tasks"]:
+            for entry, threshold in zip(manifest["tasks"], manifest["thresholds"], strict=True):
                 entry = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
                 task = Task(**entry)
                 # Our own list, never the one in the file.
                 path = folder / f"{task.name}.skops"
                 pipeline = skops.io.load(path, trusted=TRUSTED_TYPES)
-                tasks.append(BundleTask(task, accelerated(pipeline)))
+                tasks.append(BundleTask(task, accelerated(pipeline), float(threshold)))
             seen = np.load(folder / SEEN, allow_pickle=False)
         except UntrustedTypesFoundException as error:
             raise KaznewsError(f"refused to load {folder.name}: {error}") from None

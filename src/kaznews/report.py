@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaznews.calibrate import ABSTENTION
 from kaznews.data import SPLITS, Corpus
 from kaznews.evaluate import CONFIDENCE, HEADLINE, Report
 from kaznews.explain import show
@@ -124,7 +125,7 @@ def _headline(results: Sequence[TaskResult]) -> list[dict[str, Any]]:
         row("test: always the most frequent class", [main_of(r.majority, r) for r in results]),
         row("test sentences", [str(r.reports["test"].n) for r in results], True),
     ]
-    for metric in (*HEADLINE, *CONFIDENCE):
+    for metric in (*HEADLINE, *CONFIDENCE, *ABSTENTION):
         cells = [number(r.reports["test"], metric) for r in results]
         if any(cells):
             rows.append(row(f"test: {words_of(metric)}", cells))

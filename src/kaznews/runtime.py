@@ -1,17 +1,18 @@
 """One exported file and sentences in, labels with confidences out, with NumPy alone.
 
-What scikit-learn's text pipelines do to one sentence is written out here once more: the analyzers
-of `CountVectorizer`, the weighting of `TfidfTransformer`, the softmax of `LogisticRegression`. The
-tasks of a model share the n-grams of a sentence: they are cut and looked up once. Sums run in
-scikit-learn's order, so that probabilities are not only close but, nearly always, the same number.
+What scikit-learn's text pipelines do to one sentence is written out here once more: the weighting
+of `TfidfTransformer`, the softmax of `LogisticRegression`, the isotonic curves of
+`CalibratedClassifierCV` (the analyzers are in `terms`). The tasks of a model share the n-grams of a
+sentence: they are cut and looked up once. Sums run in scikit-learn's order, so that probabilities
+are not only close but, nearly always, the same number.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,12 +22,11 @@ import numpy.typing as npt
 
 from kaznews import npz
 from kaznews.errors import KaznewsError
+from kaznews.terms import Analysis, char_ngrams
 from kaznews.text import NORMALIZATION, normalize
 
 FORMAT = "kaznews-portable"
-FORMAT_VERSION = 1
-ANALYZERS = ("char_wb", "word")
-STRIP_ACCENTS = (None, "ascii", "unicode")
+FORMAT_VERSION = 2
 NORMS = (None, "l1", "l2")
 
 # Words whose n-grams are remembered, and the longest of them: 20 MB at the very most.
@@ -35,97 +35,6 @@ _REMEMBERED_LENGTH = 32
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """How a text is cut into terms: the parameters of `CountVectorizer` of the same names.
-
-    Attributes
-    ----------
-    analyzer : str
-        ``char_wb`` or ``word``.
-    ngram_range : tuple of int
-    lowercase : bool
-    strip_accents : str or None
-    token_pattern : str
-        Read by ``word`` alone.
-    stop_words : tuple of str or None
-        Read by ``word`` alone.
-    """
-
-    analyzer: str
-    ngram_range: tuple[int, int]
-    lowercase: bool
-    strip_accents: str | None
-    token_pattern: str
-    stop_words: tuple[str, ...] | None
-
-    def __post_init__(self) -> None:
-        low, high = self.ngram_range
-        if (
-            self.analyzer not in ANALYZERS
-            or not (type(low) is int and type(high) is int and 1 <= low <= high)
-            or self.strip_accents not in STRIP_ACCENTS
-        ):
-            raise ValueError(f"an analysis that is not known: {self}")
-
-    def preprocessor(self) -> Callable[[str], str]:
-        """Return what is done to the whole text first.
-
-        Lower case is a matter of the whole text: a final sigma is one only at the end of a word.
-        """
-        strip = {"ascii": _strip_ascii, "unicode": _strip_unicode}.get(self.strip_accents or "")
-        if strip is None:
-            return str.lower if self.lowercase else str
-        return (lambda text: strip(text.lower())) if self.lowercase else strip
-
-    def terms(self) -> Callable[[str], list[str]]:
-        """Return the function from a text to its terms, as often as they occur."""
-        low, high = self.ngram_range
-        before = self.preprocessor()
-        if self.analyzer == "char_wb":
-            return lambda text: [
-                term for word in before(text).split() for term in char_ngrams(word, low, high)
-            ]
-        tokens = re.compile(self.token_pattern).findall
-        stop_words = frozenset(self.stop_words or ())
-
-        def word_terms(text: str) -> list[str]:
-            kept = [token for token in tokens(before(text)) if token not in stop_words]
-            return [
-                " ".join(kept[i : i + n])
-                for n in range(low, min(high, len(kept)) + 1)
-                for i in range(len(kept) - n + 1)
-            ]
-
-        return word_terms
-
-
-def _strip_unicode(text: str) -> str:
-    if text.isascii():
-        return text
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-
-
-def _strip_ascii(text: str) -> str:
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
-
-
-def char_ngrams(word: str, low: int, high: int) -> list[str]:
-    """Return the n-grams of one word between two spaces, short ones first.
-
-    A padded word that is no longer than n is a term itself, once, even if shorter than `low`.
-    """
-    padded = f" {word} "
-    size = len(padded)
-    found = []
-    for n in range(low, high + 1):
-        if size <= n:
-            found.append(padded)
-            break
-        found += [padded[i : i + n] for i in range(size - n + 1)]
-    return found
 
 
 @dataclass(frozen=True)
@@ -241,10 +150,37 @@ class _Block:
 
 @dataclass(frozen=True)
 class PortableTask:
-    """One task of a portable model: its name and its classes, the columns of probabilities."""
+    """One task of a portable model.
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple of str
+        The columns of probabilities.
+    threshold : float
+        Confidence below which the task abstains.
+    curves : tuple of (ndarray, ndarray)
+        Decision values and probabilities between which `IsotonicRegression` draws straight lines:
+        one curve a class, with two classes that of the second alone. None for a softmax.
+    """
 
     name: str
     classes: tuple[str, ...]
+    threshold: float = 0.0
+    curves: tuple[tuple[Floats, Floats], ...] = ()
+
+    def calibrate(self, own: Floats) -> None:
+        """Turn decision values into probabilities in place, shape (n_classes,)."""
+        if not self.curves:
+            own -= own.max()
+            np.exp(own, out=own)
+            own /= own.sum()
+        elif len(own) == 2:
+            own[1] = np.interp(own[1], *self.curves[0])
+            own[0] = 1.0 - own[1]
+        else:
+            own[:] = [np.interp(v, *curve) for v, curve in zip(own, self.curves, strict=True)]
+            own /= own.sum()
 
 
 class Model:
@@ -277,8 +213,10 @@ class Model:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of a prediction, in order: each task's label and its confidence."""
-        return [c for t in self.tasks for c in (t.name, f"{t.name}_confidence")]
+        """Columns of a prediction, in order: each task's label, confidence, whether it abstains."""
+        return [
+            c for t in self.tasks for c in (t.name, f"{t.name}_confidence", f"{t.name}_abstain")
+        ]
 
     def classes(self, name: str) -> list[str]:
         """Return the class names of a task in the order of its probability columns."""
@@ -292,11 +230,8 @@ class Model:
             for block in self._blocks:
                 block.add_scores(normal, scores)
             scores += self._intercept
-            for start, end in zip(self._starts, self._ends, strict=True):
-                own = scores[start:end]
-                own -= own.max()
-                np.exp(own, out=own)
-                own /= own.sum()
+            for task, start, end in zip(self.tasks, self._starts, self._ends, strict=True):
+                task.calibrate(scores[start:end])
             yield scores
 
     def probabilities(self, texts: Iterable[str]) -> dict[str, Floats]:
@@ -317,7 +252,7 @@ class Model:
         }
 
     def predict(self, texts: Iterable[str]) -> list[dict[str, Any]]:
-        """Return labels and confidences, one dict a sentence in the order given.
+        """Return labels with confidences, one dict a sentence in the order given.
 
         Parameters
         ----------
@@ -326,8 +261,9 @@ class Model:
         Returns
         -------
         list of dict
-            For each task its label (str) and ``<task>_confidence`` (float, the calibrated
-            probability of that label), in the order of `columns`.
+            For each task its label (str), ``<task>_confidence`` (float, the calibrated
+            probability of that label) and ``<task>_abstain`` (bool, the confidence is below the
+            task's threshold), in the order of `columns`.
 
         Raises
         ------
@@ -340,7 +276,9 @@ class Model:
             for task, start, end in zip(self.tasks, self._starts, self._ends, strict=True):
                 best = int(row[start:end].argmax())
                 answer[task.name] = task.classes[best]
-                answer[f"{task.name}_confidence"] = float(row[start + best])
+                confidence = float(row[start + best])
+                answer[f"{task.name}_confidence"] = confidence
+                answer[f"{task.name}_abstain"] = confidence < task.threshold
             answers.append(answer)
         return answers
 
@@ -403,6 +341,35 @@ def _block(
     )
 
 
+def _tasks(manifest: Mapping[str, Any], arrays: npz.Arrays) -> list[PortableTask]:
+    entries = [
+        (str(t["name"]), tuple(map(str, t["classes"])), t["isotonic"]) for t in manifest["tasks"]
+    ]
+    if not entries or not all(classes for _, classes, _ in entries):
+        raise ValueError("a model without tasks, or a task without classes")
+    # Two classes share a curve: the probability of the first is what that of the second leaves.
+    counts = [(len(c) if len(c) > 2 else 1) if isotonic else 0 for _, c, isotonic in entries]
+    lengths = _shaped(arrays, "curve_lengths", "<u4", sum(counts))
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    n_points = ends[-1] if ends else 0
+    x = _shaped(arrays, "curve_x", "<f8", n_points)
+    y = _shaped(arrays, "curve_y", "<f8", n_points)
+    spans = zip([0, *ends], ends, strict=False)
+    curves = [(x[start:end], y[start:end]) for start, end in spans]
+    if not all(len(a) and (np.diff(a) > 0).all() and (np.diff(b) >= 0).all() for a, b in curves):
+        raise ValueError("an isotonic curve that is empty or falls")
+    if not ((y > 0) & (y < 1)).all():
+        raise ValueError("an isotonic curve that is no probability")
+    threshold = _shaped(arrays, "threshold", "<f8", len(entries)).tolist()
+    if min(threshold) < 0:
+        raise ValueError("a threshold below 0")
+    left = iter(curves)
+    return [
+        PortableTask(name, classes, value, tuple(islice(left, count)))
+        for (name, classes, _), value, count in zip(entries, threshold, counts, strict=True)
+    ]
+
+
 def read(path: str | Path) -> Model:
     """Read a file that ``kaznews export`` wrote; runs no code from it and imports NumPy alone.
 
@@ -427,10 +394,7 @@ def read(path: str | Path) -> Model:
                     f"{path} has {key} {manifest[key]!r:.60}, this kaznews reads {expected}: "
                     "export the model anew with the version that is to read it"
                 )
-        tasks = [PortableTask(str(t["name"]), tuple(map(str, t["classes"])))
-                 for t in manifest["tasks"]]  # fmt: skip
-        if not tasks or not all(task.classes for task in tasks):
-            raise ValueError("a model without tasks, or a task without classes")
+        tasks = _tasks(manifest, arrays)
         blocks = [_block(b, i, arrays, tasks) for i, b in enumerate(manifest["blocks"])]
         intercept = _shaped(arrays, "intercept", "<f8", sum(len(t.classes) for t in tasks))
         info = {

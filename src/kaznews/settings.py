@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kaznews.calibrate import Abstain, check_method
 from kaznews.data import Task
+from kaznews.errors import KaznewsError
 from kaznews.gate import Limits
 from kaznews.reading import Source
 
@@ -53,6 +55,8 @@ class Settings:
     features: dict[str, Any]
     classifier: dict[str, Any]
     gate: Limits
+    calibration: str
+    abstain: Abstain
     command: str
     seed: int
     n_jobs: int
@@ -61,6 +65,15 @@ class Settings:
     curve_shares: list[float]
     register: bool
     experiment_name: str
+
+    def __post_init__(self) -> None:
+        """Refuse a calibration that is not known, and a target accuracy for no task."""
+        check_method(self.calibration)
+        if unknown := sorted(set(self.abstain.per_task) - set(self.tasks)):
+            raise KaznewsError(
+                f"abstain.per_task names {', '.join(unknown)}; the tasks of this run are "
+                f"{', '.join(self.tasks)}"
+            )
 
     def source(self) -> Source:
         """Return the data source as plain values."""

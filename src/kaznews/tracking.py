@@ -209,7 +209,10 @@ def log_task(
             targets=task.name,
         )
         mlflow.log_input(datasets[part], context=part)
-    model_id = _log_pipeline(fitted.pipeline, task.name, {"beta": fitted.beta})
+    chosen = fitted.facts()
+    mlflow.log_params(chosen)
+    mlflow.log_metrics({f"cv_log_loss_{name}": loss for name, loss in fitted.losses.items()})
+    model_id = _log_pipeline(fitted.pipeline, task.name, chosen)
     datasets["cv"] = datasets["train"]
     for part, report in reports.items():
         mlflow.log_metrics(flat_metrics(part, report), dataset=datasets[part], model_id=model_id)
@@ -333,6 +336,7 @@ def _log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
             input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
             pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
             params={key: str(value) for key, value in params.items()},
+            metadata=dict(params),
         )
     return str(info.model_id)
 
@@ -350,9 +354,9 @@ def log_bundle(bundle: Any, files: Sequence[Path] = ()) -> str:
 
     for path in files:
         mlflow.log_artifact(str(path))
+    kinds = {"confidence": "double", "abstain": "boolean"}
     outputs = [
-        ColSpec("double" if column.endswith("_confidence") else "string", column)
-        for column in bundle.columns
+        ColSpec(kinds.get(column.rpartition("_")[2], "string"), column) for column in bundle.columns
     ]
     with tempfile.TemporaryDirectory() as folder, _quiet_mlflow():
         bundle.save(Path(folder) / "bundle")
@@ -363,6 +367,7 @@ def log_bundle(bundle: Any, files: Sequence[Path] = ()) -> str:
             signature=ModelSignature(outputs=Schema(outputs)),
             input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
             pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
+            metadata={"abstain_thresholds": {t.task.name: t.threshold for t in bundle.tasks}},
         )
     return str(info.model_id)
 

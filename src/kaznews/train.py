@@ -142,6 +142,8 @@ def train(
                     resamples=settings.resamples,
                     seed=settings.seed,
                     curve_shares=settings.curve_shares,
+                    calibration=settings.calibration,
+                    target_accuracy=settings.abstain.target_of(task.name),
                 )
                 tracking.log_config(flat, config_text)
                 model_ids[task.name] = tracking.log_task(
@@ -158,8 +160,13 @@ def train(
                 reviews.append(seen)
             results.append(result)
             metric = task.main_metric
+            test = result.reports["test"].metrics
             log.info(
-                "%s: %s %.3f on test", task.name, metric, result.reports["test"].metrics[metric]
+                "%s: %s %.3f on test, %.0f %% answered",
+                task.name,
+                metric,
+                test[metric],
+                100 * test["abstain_coverage"],
             )
         if cache is not None:
             cache.shrink()
@@ -197,7 +204,7 @@ def _conclude(
     in_train = split.part == "train"
     names = [own for own, known in zip(origins(corpus), in_train, strict=True) if known]
     bundle = Bundle(
-        tuple(BundleTask(r.task, r.fitted.pipeline) for r in results),
+        tuple(BundleTask(r.task, r.fitted.pipeline, r.fitted.threshold) for r in results),
         seen_keys(np.array(corpus.dataset["text"])[in_train].tolist(), chain.from_iterable(names)),
     )
     bundle_id = _log_bundle(bundle) if complete else None

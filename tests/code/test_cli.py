@@ -12,14 +12,16 @@ import pandas as pd
 import pytest
 from tests.conftest import store_environment
 
+from kaznews import load
 from kaznews.cli import main
 
 TEXTS = ["Екі ел сауда айналымын арттырды.", "Дәрігерлер ауылға барды."]
 COLUMNS = [
     "text",
-    "topic", "topic_confidence",
+    "topic", "topic_confidence", "topic_abstain",
     "stance_economic_cooperation", "stance_economic_cooperation_confidence",
-    "stance_trade_balance", "stance_trade_balance_confidence",
+    "stance_economic_cooperation_abstain",
+    "stance_trade_balance", "stance_trade_balance_confidence", "stance_trade_balance_abstain",
 ]  # fmt: skip
 
 
@@ -30,6 +32,9 @@ def test_sentences_as_arguments_are_printed_for_people(
     said = capsys.readouterr().out
     assert all(text in said for text in TEXTS)
     assert said.count("stance_trade_balance") == 2
+    answers = load().predict(TEXTS)
+    abstains = sum(int(answers[c].sum()) for c in COLUMNS if c.endswith("_abstain"))
+    assert said.count("  abstains\n") == abstains
 
 
 @pytest.mark.parametrize("kind", [".txt", ".jsonl", ".csv", ".tsv", ".parquet"])
@@ -142,8 +147,10 @@ def test_evaluate_writes_the_documented_json(tracking_store: Path, tmp_path: Pat
     assert report["topic"]["n"] == 2
     assert report["stance_trade_balance"]["n"] == 1
     topic = report["topic"]
-    assert set(topic) == {
+    # Where nothing is answered there is no accuracy of answers.
+    assert set(topic) - {"abstain_accuracy"} == {
         "n", "accuracy", "macro_f1", "mcc", "log_loss", "brier", "ece", "aurc", "coverage_at_95",
+        "abstain_coverage", "abstain_rate_unclear", "abstain_rate_clear", "abstain_auroc",
         "per_class", "ci95",
     }  # fmt: skip
     assert set(topic["per_class"]["society"]) == {"precision", "recall", "f1", "support"}

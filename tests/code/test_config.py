@@ -18,7 +18,7 @@ from kaznews.settings import Settings
 from kaznews.train import register_resolvers, run_from_config
 
 CONF = ROOT / "conf"
-GROUPS = ["task", "data", "split", "features", "classifier", "gate", "experiment"]
+GROUPS = ["task", "data", "split", "features", "classifier", "confidence", "gate", "experiment"]
 OPTIONS = [
     (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.stem[0] != "_"
 ]
@@ -87,6 +87,9 @@ def test_the_first_line_of_every_option_says_what_it_is() -> None:
             "gate.floors.topic=high",
             "configuration: Value .high. .* could not be converted to Float",
         ),
+        ("calibration=platt", "calibration must be auto, none, temperature, isotonic, not 'platt'"),
+        ("abstain.target_accuracy=90", "abstain.target_accuracy must be between 0 and 1, not 90.0"),
+        ("+abstain.per_task.topics=0.9", "abstain.per_task names topics; the tasks of this run"),
         ("classifier._target_=os.system", "classifier._target_=os.system: expected an estimator"),
         ("+classifier.colour=red", "classifier: Error in call to target .*LinearSVC"),
     ],

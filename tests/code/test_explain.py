@@ -14,12 +14,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion
 from sklearn.svm import LinearSVC
 
+from kaznews import Bundle
 from kaznews import load as load_bundle
 from kaznews.cli import main
+from kaznews.data import Task
 from kaznews.errors import KaznewsError
 from kaznews.explain import distinct, explain, heaviest
 from kaznews.features import TfidfVectorizer
 from kaznews.model import TEXT_COLUMN, accelerated, train_task
+from kaznews.predict import BundleTask, seen_keys
 from kaznews.text import normalize
 
 ASKED = [
@@ -63,7 +66,9 @@ PIPELINES = {
 def pipeline(request: pytest.FixtureRequest, labelled: tuple[list[str], Any, Any]) -> Any:
     vectorizer, classifier = PIPELINES[request.param]
     texts, y, fold = labelled
-    return train_task(vectorizer(), classifier(), texts, y, fold).pipeline
+    return train_task(
+        vectorizer(), classifier(), texts, y, fold, calibration="temperature"
+    ).pipeline
 
 
 def decision(pipeline: Any, texts: list[str]) -> Any:
@@ -78,6 +83,52 @@ def test_weights_and_intercept_add_up_to_the_decision_value(pipeline: Any) -> No
             total = e.intercept + sum(weight for _, weight in e.weights)
             assert total == pytest.approx(expected[i, k], rel=1e-12, abs=1e-12)
             assert e.decision == pytest.approx(expected[i, k], rel=1e-12, abs=1e-12)
+
+
+def test_the_decision_value_under_isotonic_curves_is_explained_exactly(
+    labelled: tuple[list[str], Any, Any],
+) -> None:
+    texts, y, fold = labelled
+    normal = [normalize(text) for text in ASKED]
+    for target in (y, np.where(y == "sport", "a", "b")):
+        fitted = train_task(char(), ComplementNB(), texts, target, fold, calibration="isotonic")
+        (inner,) = fitted.pipeline.named_steps["classifier"].calibrated_classifiers_
+        frame = pd.DataFrame({TEXT_COLUMN: normal}, dtype=object)
+        values = inner.estimator.decision_function(fitted.pipeline[:-1].transform(frame))
+        probability = fitted.pipeline.predict_proba(frame)
+        for k, label in enumerate(fitted.classes):
+            of_label = values[:, k] if values.ndim == 2 else values * (-1, 1)[k]
+            for i, e in enumerate(explain(fitted.pipeline, normal, [label] * len(normal))):
+                total = e.intercept + sum(weight for _, weight in e.weights)
+                assert total == pytest.approx(of_label[i], rel=1e-12, abs=1e-12)
+                assert e.confidence == pytest.approx(probability[i, k])
+        assert heaviest(fitted.pipeline, 3).keys() == set(fitted.classes)
+
+
+def test_explained_answers_show_themselves_in_notebooks_and_terminals(
+    labelled: tuple[list[str], Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, y, fold = labelled
+    pipeline = train_task(char(), LinearSVC(random_state=0), texts, y, fold).pipeline
+    task = Task("topic", tuple(sorted(set(y))))
+    bundle = Bundle((BundleTask(task, pipeline, threshold=2.0),), seen_keys([], []))
+    explained = bundle.predict(ASKED, explain=True)
+    page = explained._repr_html_()
+    assert page.count("<b>topic</b>, abstains") == len(ASKED)
+    assert "<script" not in page
+    assert "background:rgba" in page
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    assert "\x1b" not in repr(explained)
+    assert repr(explained).count(", abstains\n") == len(ASKED)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert "\x1b[" in str(explained)
+    many = bundle.predict(ASKED * 5, explain=True)
+    assert "and 10 more sentences" in repr(many)
+    assert "and 10 more sentences" in many._repr_html_()
+    neighbours = train_task(word(), KNeighborsClassifier(), texts, y, fold).pipeline
+    with pytest.raises(KaznewsError, match="not linear"):
+        Bundle((BundleTask(task, neighbours),), bundle.seen).predict(ASKED, explain=True)
 
 
 def test_the_default_label_is_the_predicted_one_with_its_confidence(pipeline: Any) -> None:
@@ -110,9 +161,8 @@ def test_with_two_classes_the_first_one_has_the_weights_of_the_second_turned_rou
     labelled: tuple[list[str], Any, Any],
 ) -> None:
     texts, y, fold = labelled
-    pipeline = train_task(
-        char(), LinearSVC(), texts, np.where(y == "sport", "a", "b"), fold
-    ).pipeline
+    two = np.where(y == "sport", "a", "b")
+    pipeline = train_task(char(), LinearSVC(), texts, two, fold, calibration="none").pipeline
     (first,), (second,) = explain(pipeline, ASKED[:1], ["a"]), explain(pipeline, ASKED[:1], ["b"])
     assert second.decision == pytest.approx(decision(pipeline, ASKED[:1])[0])
     assert first.decision == -second.decision

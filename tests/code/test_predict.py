@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ TEXTS = [
     "Құрама төрт медаль жеңіп алды.",
     "Ауданда өрт шығып, екі адам зардап шекті.",
 ]
-COLUMNS = [c for t in TASKS for c in (t.name, f"{t.name}_confidence")]
+COLUMNS = [c for t in TASKS for c in (t.name, f"{t.name}_confidence", f"{t.name}_abstain")]
 
 
 @pytest.fixture
@@ -54,6 +55,55 @@ def test_every_kind_of_input_gives_one_row_a_sentence_in_order(bundle: Bundle, w
     for task in TASKS:
         assert set(answers[task.name]) <= set(task.labels)
         assert answers[f"{task.name}_confidence"].between(1 / len(task.labels) - 1e-9, 1).all()
+
+
+def test_a_task_abstains_below_the_threshold_that_training_has_found(bundle: Bundle) -> None:
+    import mlflow
+
+    answers = bundle.predict(TEXTS)
+    for t in bundle.tasks:
+        assert answers[f"{t.task.name}_abstain"].dtype == bool
+        logged = mlflow.models.get_model_info(
+            f"models:/{task_model_name(t.task.name)}@challenger"
+        ).metadata
+        assert logged["abstain_threshold"] == t.threshold
+        confidence = float(answers[f"{t.task.name}_confidence"].iloc[0])
+        for threshold, abstains in ((confidence, False), (np.nextafter(confidence, 1), True)):
+            one = Bundle((replace(t, threshold=threshold),), bundle.seen).predict(TEXTS[:1])
+            assert one[f"{t.task.name}_abstain"].tolist() == [abstains]
+
+
+def test_explain_returns_the_same_answers_and_what_carried_them(bundle: Bundle) -> None:
+    given = pd.Series(TEXTS, index=[7, 5, 3])
+    explained = bundle.predict(given, explain=True)
+    pd.testing.assert_frame_equal(explained.answers, bundle.predict(given))
+    assert len(explained) == 3
+    for t in bundle.tasks:
+        linear = t.pipeline.named_steps["classifier"]
+        values = linear.decision_function(t.pipeline[:-1].transform(pd.DataFrame({"text": TEXTS})))
+        for i, e in enumerate(explained[t.task.name]):
+            assert e.label == explained.answers[t.task.name].iloc[i]
+            k = t.pipeline.classes_.tolist().index(e.label)
+            total = e.intercept + sum(weight for _, weight in e.weights)
+            assert total == pytest.approx(e.decision, rel=1e-12)
+            assert total == pytest.approx(values[i, k], rel=1e-12)
+    assert len(bundle.predict([], explain=True)) == 0
+    with pytest.raises(KaznewsError, match="row 0 is not a string"):
+        bundle.predict([None], explain=True)
+
+
+def test_an_evaluation_says_what_abstaining_comes_to(bundle: Bundle, small_file: Path) -> None:
+    rows = [json.loads(line) for line in small_file.open(encoding="utf-8")]
+    report = bundle.score(rows, resamples=0)["topic"]
+    answers = bundle.predict([row["text"] for row in rows])
+    clear = np.array([row["topic"] != "unclear" for row in rows])
+    assert 0 < clear.sum() < len(rows)
+    figures = report.as_dict()
+    abstains = answers["topic_abstain"].to_numpy()
+    assert figures["abstain_coverage"] == pytest.approx(np.mean(~abstains[clear]))
+    assert figures["abstain_rate_unclear"] == pytest.approx(np.mean(abstains[~clear]))
+    right = answers["topic"].to_numpy() == np.array([row["topic"] for row in rows])
+    assert figures["abstain_accuracy"] == pytest.approx(np.mean(right[clear & ~abstains]))
 
 
 def test_the_index_of_a_series_is_kept(bundle: Bundle) -> None:
@@ -99,6 +149,7 @@ def test_a_bundle_survives_saving(bundle: Bundle, tmp_path: Path) -> None:
     again = load(str(tmp_path / "bundle"))
     pd.testing.assert_frame_equal(again.predict(TEXTS), bundle.predict(TEXTS))
     assert (again.seen == bundle.seen).all()
+    assert [t.threshold for t in again.tasks] == [t.threshold for t in bundle.tasks]
 
 
 def test_the_bundle_knows_what_it_was_trained_on(bundle: Bundle, small_file: Path) -> None:
@@ -254,4 +305,4 @@ def test_a_copied_model_folder_can_be_loaded(tracking_store: Path, tmp_path: Pat
 
     source = mlflow.artifacts.download_artifacts("models:/kaznews@champion")
     shutil.copytree(source, tmp_path / "copy")
-    assert load(str(tmp_path / "copy")).predict(TEXTS).shape == (3, 6)
+    assert load(str(tmp_path / "copy")).predict(TEXTS).shape == (3, 9)

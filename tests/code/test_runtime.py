@@ -28,6 +28,7 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, 
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion
+from sklearn.svm import LinearSVC
 from tests.conftest import SHARED, TASKS, store_environment
 
 from kaznews import Bundle, load, npz, runtime
@@ -35,7 +36,7 @@ from kaznews.cli import main
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
 from kaznews.export import export
-from kaznews.model import TEXT_COLUMN, TRUSTED_TYPES, _assemble
+from kaznews.model import TEXT_COLUMN, TRUSTED_TYPES, _assemble, train_task
 from kaznews.predict import BundleTask, seen_keys
 from kaznews.text import NORMALIZATION, normalize
 
@@ -118,8 +119,24 @@ def make_bundle(*vectorizers: Any, classifier: Any = None, labels: Any = None) -
             vectorizer.fit_transform(normal), y
         )
         task = Task(f"task{number}", tuple(sorted(set(y))))
-        tasks.append(BundleTask(task, _assemble(vectorizer, fitted)))
+        tasks.append(BundleTask(task, _assemble(vectorizer, fitted), threshold=0.6))
     return Bundle(tuple(tasks), seen_keys(normal, []))
+
+
+def isotonic_bundle() -> Bundle:
+    """Return a bundle with isotonic tasks of three and two classes, and a softmax between them."""
+    normal = np.array([normalize(text) for text in TEXTS], dtype=object)
+    tasks = []
+    for number, (labels, method) in enumerate(
+        [(LABELS, "isotonic"), (TWO_LABELS, "temperature"), (TWO_LABELS, "isotonic")]
+    ):
+        vectorizer = SETTINGS["house char_wb"]()
+        fold = np.arange(len(normal)) % 3
+        classifier, y = LinearSVC(random_state=0), np.array(labels)
+        fitted = train_task(vectorizer, classifier, normal, y, fold, calibration=method)
+        task = Task(f"task{number}", tuple(sorted(set(labels))))
+        tasks.append(BundleTask(task, fitted.pipeline, threshold=0.4 + 0.1 * number))
+    return Bundle(tuple(tasks), seen_keys(normal.tolist(), []))
 
 
 def assert_same(model: runtime.Model, bundle: Bundle, texts: list[str]) -> None:
@@ -137,6 +154,15 @@ def union(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
     """Return a bundle of three tasks with vectorizers of many kinds, and its export."""
     bundle = make_bundle(*(SETTINGS[k]() for k in ("house char_wb", "union", "house char_wb")))
     path = tmp_path_factory.mktemp("export") / "kaznews.npz"
+    export(bundle, path)
+    return bundle, path
+
+
+@pytest.fixture(scope="module")
+def isotonic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
+    """Return a bundle with isotonic curves, and its export."""
+    bundle = isotonic_bundle()
+    path = tmp_path_factory.mktemp("isotonic") / "kaznews.npz"
     export(bundle, path)
     return bundle, path
 
@@ -176,6 +202,30 @@ def assert_same_as_stock(model: runtime.Model, stock: list[Any], texts: list[str
 def test_probabilities_are_those_of_scikit_learn(kind: str, tmp_path: Path) -> None:
     bundle = make_bundle(SETTINGS[kind](), SETTINGS[kind](), SETTINGS["house char_wb"]())
     assert_same(export(bundle, tmp_path / "m.npz"), bundle, TEXTS)
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts=st.lists(st.text(st.sampled_from("саудөті екіпрмбал.") | st.characters())))
+def test_isotonic_probabilities_are_those_of_scikit_learn(
+    isotonic: tuple[Bundle, Path], texts: list[str]
+) -> None:
+    bundle, path = isotonic
+    assert_same(runtime.read(path), bundle, [*texts, *TEXTS])
+
+
+@pytest.mark.parametrize("kind", ["union", "isotonic"])
+def test_the_same_sentences_abstain(kind: str, request: pytest.FixtureRequest) -> None:
+    bundle, path = request.getfixturevalue(kind)
+    expected = bundle.predict(TEXTS)
+    said = pd.DataFrame(runtime.read(path).predict(TEXTS))
+    for t in bundle.tasks:
+        abstains = expected[f"{t.task.name}_abstain"]
+        assert said[f"{t.task.name}_abstain"].tolist() == abstains.tolist()
+        below = expected[f"{t.task.name}_confidence"] < t.threshold
+        assert abstains.tolist() == below.tolist()
+    flags = np.concatenate([expected[f"{t.task.name}_abstain"] for t in bundle.tasks])
+    assert flags.any()
+    assert not flags.all()
 
 
 @pytest.mark.parametrize("kind", [k for k in SETTINGS if k != "union"])
@@ -477,7 +527,7 @@ def test_a_member_that_lies_outside_the_file_is_refused(
     ("change", "reason"),
     [
         (lambda m, a: m.update(format="other"), "its format is 'other'"),
-        (lambda m, a: m.update(version=2), "has version 2, this kaznews reads 1"),
+        (lambda m, a: m.update(version=1), "has version 1, this kaznews reads 2"),
         (lambda m, a: m.update(normalization=0), "has normalization 0, this kaznews reads"),
         (lambda m, a: m.pop("digests"), "'digests'"),
         (lambda m, a: m.update(tasks=[]), "without tasks"),
@@ -496,6 +546,12 @@ def test_a_member_that_lies_outside_the_file_is_refused(
         (lambda m, a: a.update(terms_0=a["terms_0"] | 0x80), "utf-8"),
         (lambda m, a: a.update(terms_0=a["terms_0"] * 0 + 97), "do not add up"),
         (lambda m, a: a.pop("intercept"), "'intercept'"),
+        (lambda m, a: a.pop("threshold"), "'threshold'"),
+        (lambda m, a: a.update(threshold=a["threshold"][1:]), "threshold is <f8"),
+        (lambda m, a: a.update(threshold=a["threshold"] * np.nan), "not finite"),
+        (lambda m, a: a.update(threshold=-a["threshold"]), "a threshold below 0"),
+        (lambda m, a: m["tasks"][0].pop("isotonic"), "'isotonic'"),
+        (lambda m, a: m["tasks"][0].update(isotonic=True), "curve_lengths is <u4"),
     ],
 )
 def test_a_sealed_model_that_makes_no_sense_is_refused(
@@ -507,6 +563,36 @@ def test_a_sealed_model_that_makes_no_sense_is_refused(
     said = refused(tmp_path / "m.npz")
     assert any(part in said for part in reason.split("|"))
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m, a: m["tasks"][0].update(isotonic=False), "curve_lengths is <u4"),
+        (lambda m, a: m["tasks"][1].update(isotonic=True), "curve_lengths is <u4"),
+        (lambda m, a: a.update(curve_lengths=a["curve_lengths"] + np.uint32(1)), "curve_x is <f8"),
+        (lambda m, a: a.update(curve_x=a["curve_x"][1:]), "curve_x is <f8"),
+        (lambda m, a: a.update(curve_x=a["curve_x"][::-1].copy()), "empty or falls"),
+        (lambda m, a: a.update(curve_y=1 - a["curve_y"]), "empty or falls"),
+        (lambda m, a: a.update(curve_y=a["curve_y"] + 1), "no probability"),
+        (lambda m, a: a.update(curve_y=a["curve_y"] * 0), "no probability"),
+        (
+            lambda m, a: a.update(
+                curve_lengths=np.array(
+                    [0, a["curve_lengths"][:2].sum(), *a["curve_lengths"][2:]]
+                ).astype("<u4")
+            ),
+            "empty or falls",
+        ),
+    ],
+)
+def test_isotonic_curves_that_make_no_sense_are_refused(
+    isotonic: tuple[Bundle, Path], tmp_path: Path, change: Any, reason: str
+) -> None:
+    manifest, arrays = npz.read(isotonic[1])
+    change(manifest, arrays)
+    npz.write(tmp_path / "m.npz", manifest, arrays)
+    assert reason in refused(tmp_path / "m.npz")
 
 
 def test_a_vocabulary_with_one_term_twice_is_refused(tmp_path: Path) -> None:

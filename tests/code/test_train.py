@@ -62,6 +62,17 @@ def test_a_child_logs_what_a_reviewer_needs(store: Path, task: Any) -> None:
         assert low <= run.data.metrics[f"test_{name}"] <= high
     low, high = (run.data.metrics[f"test_{task.main_metric}_ci_{side}"] for side in ("low", "high"))
     assert low <= run.data.metrics[f"test_{task.main_metric}"] <= high
+    assert run.data.params["calibration_chosen"] in ("none", "temperature", "isotonic")
+    tried = {n: run.data.metrics[f"cv_log_loss_{n}"] for n in ("none", "temperature", "isotonic")}
+    assert run.data.metrics["cv_log_loss"] == pytest.approx(
+        tried[run.data.params["calibration_chosen"]]
+    )
+    assert run.data.metrics["cv_abstain_coverage"] == 0 or (
+        run.data.metrics["cv_abstain_accuracy"] >= 0.9
+    )
+    rates = {f"{part}_abstain_{name}" for part in ("cv", "dev", "test")
+             for name in ("rate_unclear", "rate_clear", "auroc")}  # fmt: skip
+    assert (rates <= set(run.data.metrics)) == (task.name == "topic")
     assert run.data.params["classifier.C"] == "0.5"
     assert run.data.params["features.ngram_range"] == "[2, 5]"
     assert run.data.params["seed"] == "0"
