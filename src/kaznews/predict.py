@@ -325,7 +325,11 @@ def _fetch(model: str) -> Path:
 
     from kaznews import tracking
 
-    tracking.use_store()
+    hint = "; train one first: make train" if model == DEFAULT_MODEL else ""
+    database = tracking.registry_database()
+    if database is not None and not database.exists():
+        # Asked all the same, MLflow would create it: seconds of work for the same answer.
+        raise KaznewsError(f"cannot load {model}: there is no {database.name} yet{hint}")
     try:
         if Registered.is_models_uri(model):
             address, inside = Registered.split_models_uri(model)
@@ -334,7 +338,6 @@ def _fetch(model: str) -> Path:
                 return Path(local_file_uri_to_path(source))
         return Path(mlflow.artifacts.download_artifacts(model))
     except (MlflowException, OSError) as error:
-        hint = "; train one first: make train" if model == DEFAULT_MODEL else ""
         reason = str(error).splitlines()[0]
         raise KaznewsError(f"cannot load {model}: {reason}{hint}") from None
 
