@@ -14,11 +14,14 @@ VERSION ?=
 FORCE ?=
 IN ?= -
 FILE ?= kaznews.npz
-PORT ?= 5000
+HOST ?= 127.0.0.1
+PORT ?=
+WORKERS ?= 1
+MODEL ?= models:/kaznews@champion
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: results bench lock clean
+.PHONY: serve soak results bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,11 +32,16 @@ train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic cla
 test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-lint: $(VENV)/.test ## ruff and mypy alone
+lint: $(VENV)/.test ## ruff, mypy and hadolint alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/hadolint Dockerfile
 
 ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained
-	@$(BIN)/kaznews ui --port $(PORT)
+	@$(BIN)/kaznews ui --port $(or $(PORT),5000)
+
+serve: $(VENV)/.train ## answer over HTTP on HOST:PORT; WORKERS=2 MODEL=kaznews.npz
+	@$(BIN)/kaznews serve --host $(HOST) --port $(or $(PORT),5001) --workers $(WORKERS) \
+	  --model "$(MODEL)" $(ARGS)
 
 predict: export KAZNEWS_TEXT := $(value TEXT)
 predict: $(VENV)/.train ## label one sentence with the champion; TEXT="…"
@@ -67,6 +75,9 @@ rollback: $(VENV)/.train ## make the previous champion champion again
 
 results: $(VENV)/.train ## measure the tables of README anew into experiments/results
 	@$(BIN)/python benchmarks/transfer.py
+
+soak: $(VENV)/.train ## garbage and 10,000 requests against a running server; speed and memory
+	@$(BIN)/python -m benchmarks.serve $(ARGS)
 
 bench: $(VENV)/.bench ## speed and memory beside scikit-learn and fastText; ARGS=--large
 	@$(BIN)/python benchmarks/features.py $(ARGS)

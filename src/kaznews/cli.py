@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kaznews.errors import KaznewsError
+from kaznews.payload import Limits
 
 OUTPUT_TYPES = (".jsonl", ".csv", ".parquet")
 INPUT_TYPES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
@@ -289,6 +290,13 @@ def _ui(arguments: argparse.Namespace) -> None:
     tracking.serve_ui(arguments.port)
 
 
+def _serve(arguments: argparse.Namespace) -> None:
+    from kaznews.serve import serve
+
+    limits = Limits(arguments.max_rows, arguments.max_characters, arguments.max_body)
+    serve(arguments.model, arguments.host, arguments.port, arguments.workers, limits)
+
+
 def _train(arguments: argparse.Namespace) -> None:
     from kaznews import train
 
@@ -346,6 +354,27 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--mirror", help="folder with <repo>/<path> instead of the network")
     ui = command("ui", _ui, "start the MLflow server on 127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
+    serve = command("serve", _serve, "answer requests over HTTP with MLflow's scoring server")
+    serve.add_argument(
+        "--model", default=DEFAULT_MODEL, help="registry address, folder or exported .npz"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    serve.add_argument("--port", type=int, default=5001, help="0 for any free one")
+    serve.add_argument("--workers", type=int, default=1, help="processes, each with the model")
+    for name, what in (
+        ("rows", "sentences a request may hold"),
+        ("characters", "characters a sentence may have"),
+        ("body", "bytes the body of a request may have"),
+    ):
+        default = getattr(Limits(), name)
+        variable = f"KAZNEWS_MAX_{name.upper()}"
+        serve.add_argument(
+            f"--max-{name}",
+            type=int,
+            default=os.environ.get(variable, str(default)),
+            metavar="N",
+            help=f"{what} (default {default}; or {variable})",
+        )
     train = command("train", _train, "train with Hydra overrides, as make train ARGS=…")
     train.add_argument("overrides", nargs=argparse.REMAINDER)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from kaznews.artifact import bundle_folder, check_files
 from kaznews.calibrate import abstention
 from kaznews.data import Task
 from kaznews.errors import KaznewsError
@@ -285,16 +287,15 @@ class Bundle:
 
     @classmethod
     def read(cls, folder: Path) -> Bundle:
-        """Read what `save` wrote; runs no code from the files.
+        """Read what `save` wrote; runs no code from the files and follows no path out of them.
 
         Raises
         ------
         KaznewsError
-            The folder is no bundle, of another format, or asks for types beyond scikit-learn's.
+            The folder is no bundle, of another format, holds a symbolic link, or asks for types
+            beyond scikit-learn's.
         """
-        import skops.io
-        from skops.io.exceptions import UntrustedTypesFoundException
-
+        check_files(folder)
         try:
             manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
             if manifest["format"] != BUNDLE_FORMAT:
@@ -306,18 +307,42 @@ class Bundle:
             for entry, threshold in zip(manifest["tasks"], manifest["thresholds"], strict=True):
                 entry = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
                 task = Task(**entry)
-                # Our own list, never the one in the file.
-                path = folder / f"{task.name}.skops"
-                pipeline = skops.io.load(path, trusted=TRUSTED_TYPES)
-                tasks.append(BundleTask(task, accelerated(pipeline), float(threshold)))
+                # The name becomes a file's name.
+                if not re.fullmatch(r"[\w-]+", task.name):
+                    raise KaznewsError(f"refused to load {folder.name}: task {task.name!r:.100}")
+                pipeline = _read_pipeline(folder / f"{task.name}.skops", task)
+                tasks.append(BundleTask(task, pipeline, float(threshold)))
             seen = np.load(folder / SEEN, allow_pickle=False)
-        except UntrustedTypesFoundException as error:
-            raise KaznewsError(f"refused to load {folder.name}: {error}") from None
+            if seen.dtype != np.uint64 or seen.ndim != 1:
+                raise ValueError(f"{SEEN} is {seen.dtype} {seen.shape}")
         except KaznewsError:
             raise
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise KaznewsError(f"{folder} is not a kaznews bundle: {error!r}") from error
         return cls(tuple(tasks), seen)
+
+
+def _read_pipeline(path: Path, task: Task) -> Any:
+    """Read one task's pipeline from skops, trusting our own list of types, never the file's."""
+    import skops.io
+    from sklearn.pipeline import Pipeline
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        pipeline = skops.io.load(path, trusted=TRUSTED_TYPES)
+        if not isinstance(pipeline, Pipeline):
+            raise TypeError(f"it holds a {type(pipeline).__name__}, not a Pipeline")
+        unknown = {str(c) for c in pipeline.classes_} - set(task.labels)
+        if unknown:
+            raise ValueError(f"it answers {', '.join(sorted(unknown)):.100}")
+        return accelerated(pipeline)
+    except UntrustedTypesFoundException as error:
+        raise KaznewsError(f"refused to load {path.name} of the bundle: {error}") from None
+    except Exception as error:
+        # A foreign or damaged file makes zipfile, json, NumPy and skops raise whatever they have.
+        raise KaznewsError(
+            f"refused to load {path.name}: not a pipeline of a kaznews bundle: {error!r:.200}"
+        ) from error
 
 
 def load(model: str = DEFAULT_MODEL) -> Bundle:
@@ -333,11 +358,6 @@ def load(model: str = DEFAULT_MODEL) -> Bundle:
     KaznewsError
         There is no such model, or it is not a bundle of this project.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    from kaznews import tracking
-
     if "://" not in model and ":/" not in model:
         path = Path(model)
         if path.suffix == ".npz":
@@ -345,26 +365,49 @@ def load(model: str = DEFAULT_MODEL) -> Bundle:
                 f"{model} is an exported model, not a bundle: it is read by "
                 "`kaznews predict --model` and by kaznews.runtime.read"
             )
-        if not path.is_dir():
-            raise KaznewsError(f"no such model folder: {model}")
     else:
-        tracking.use_store()
-        try:
-            path = Path(mlflow.artifacts.download_artifacts(model))
-        except (MlflowException, OSError) as error:
-            hint = "; train one first: make train" if model == DEFAULT_MODEL else ""
-            reason = str(error).splitlines()[0]
-            raise KaznewsError(f"cannot load {model}: {reason}{hint}") from None
-    return Bundle.read(path if (path / MANIFEST).exists() else path / "data" / "bundle")
+        path = _fetch(model)
+    return Bundle.read(path if (path / MANIFEST).exists() else bundle_folder(path))
+
+
+def _fetch(model: str) -> Path:
+    """Return the folder of a model of the registry or of a run, downloaded where it is remote.
+
+    A registered model that lies on this machine is looked up, not downloaded: MLflow's download
+    writes a note into the folder first, and would do so through a link that stands there.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository as Registered
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    from kaznews import tracking
+
+    hint = "; train one first: make train" if model == DEFAULT_MODEL else ""
+    database = tracking.registry_database()
+    if database is not None and not database.exists():
+        # Asked all the same, MLflow would create it: seconds of work for the same answer.
+        raise KaznewsError(f"cannot load {model}: there is no {database.name} yet{hint}")
+    try:
+        if Registered.is_models_uri(model):
+            address, inside = Registered.split_models_uri(model)
+            source = Registered.get_underlying_uri(address)
+            if is_local_uri(source, is_tracking_or_registry_uri=False) and not inside:
+                return Path(local_file_uri_to_path(source))
+        return Path(mlflow.artifacts.download_artifacts(model))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise KaznewsError(f"cannot load {model}: {reason}{hint}") from None
 
 
 class _PyfuncBundle:
     """What MLflow calls: a bundle whose errors are MLflow's, so that REST answers with 4xx."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Any) -> None:
         self.bundle = bundle
 
-    def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
@@ -377,3 +420,22 @@ class _PyfuncBundle:
 def _load_pyfunc(path: str) -> _PyfuncBundle:
     """Entry point of MLflow: ``loader_module: kaznews.predict`` in MLmodel names this function."""
     return _PyfuncBundle(Bundle.read(Path(path)))
+
+
+def scoring_app(model: Any) -> Any:
+    """Return MLflow's scoring server, an ASGI application, over a model that is already loaded.
+
+    MLflow's own command would load it by whatever its files name; here nothing is loaded.
+
+    Parameters
+    ----------
+    model : Bundle or runtime.Model
+        Anything whose ``predict`` takes sentences and returns a frame or a list of records.
+    """
+    from kaznews import tracking
+
+    tracking.use_store()
+    from mlflow.models import Model
+    from mlflow.pyfunc import PyFuncModel, scoring_server
+
+    return scoring_server.init(PyFuncModel(Model(), _PyfuncBundle(model)))

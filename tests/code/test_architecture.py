@@ -14,17 +14,10 @@ from kaznews.root import ROOT
 PACKAGE = ROOT / "src" / "kaznews"
 # Data flows one way. A module may import those before it in this list, never one after it.
 ORDER = (
-<<<<<<< HEAD
-    "root errors script text npz runtime gold reading data split estimators _tokens _ngrams "
-    "_vocabulary features folds model scores evaluate gate slices yardsticks explain fit "
-    "plots review report provenance tracking promotion predict export judge suggest settings "
-    "audit search train cli"
-=======
-    "root errors script text npz terms runtime gold reading data split estimators _ngrams "
-    "_vocabulary features folds calibrate stock model scores evaluate gate slices yardsticks "
-    "explain fit plots review report provenance tracking promotion predict export judge suggest "
-    "settings audit search train cli"
->>>>>>> 015ee4c3dbd6c5aa533acffcd870678a9845b8b2
+    "root errors artifact payload script text npz terms runtime gold reading data split "
+    "estimators _tokens _ngrams _vocabulary features folds calibrate stock model scores "
+    "evaluate gate slices yardsticks explain fit plots review report provenance tracking "
+    "promotion predict export serve judge suggest settings audit search train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
