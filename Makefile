@@ -15,6 +15,7 @@ FORCE ?=
 IN ?= -
 FILE ?= kaznews.npz
 PORT ?= 5000
+OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
@@ -32,8 +33,8 @@ test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained
-	@$(BIN)/kaznews ui --port $(PORT)
+ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained; OPEN=1 opens it
+	@$(BIN)/kaznews ui --port $(PORT) $(if $(OPEN),--open)
 
 predict: export KAZNEWS_TEXT := $(value TEXT)
 predict: $(VENV)/.train ## label one sentence with the champion; TEXT="…"

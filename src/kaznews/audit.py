@@ -17,6 +17,7 @@ from kaznews.model import train_task
 from kaznews.settings import Settings
 from kaznews.split import draw_folds, split_corpus
 
+
 def _column(corpus: Corpus, name: str) -> list[Any]:
     """Return a column of the corpus, or nulls where it has none."""
     present = name in corpus.dataset.column_names
@@ -43,7 +44,13 @@ def audit(
     tokenized = tokenize(texts.tolist(), vectorizer)
     contrasts = np.array(_column(corpus, "contrast"), dtype=object)
     findings: list[dict[str, Any]] = []
-    with tracking.run(experiment, f"audit: {corpus.name}", {"kind": "audit"}):
+    tags = {"kind": "audit", "data": corpus.name, "data_digest": corpus.digest}
+    note = (
+        f"Labels that are probably wrong, near-duplicates and leaks of **{corpus.name}** "
+        f"(`{corpus.digest}`): {len(rows)} sentences. `audit-{corpus.name}.json` has every finding."
+        f"\n\n{corpus.description}"
+    )
+    with tracking.run(experiment, f"audit: {corpus.name}", tags, note):
         tracking.log_config(flat, text)
         for task in corpus.tasks:
             y = np.array([label or "" for label in corpus.labels(task)])[rows]
@@ -68,7 +75,11 @@ def audit(
             contrasts[rows].tolist(),
         )
         table = audit_table(findings)
-        tracking.log_findings(table, f"audit-{corpus.name}")
+        tracking.log_review(
+            {f"audit-{corpus.name}.csv": table.to_csv(index=False).encode("utf-8")},
+            {f"audit-{corpus.name}.json": table},
+            **{f"findings_{name}": int(n) for name, n in table["finding"].value_counts().items()},
+        )
     target = tracking.EXPERIMENTS / f"audit-{corpus.name}.csv"
     target.parent.mkdir(exist_ok=True)
     table.to_csv(target, index=False)

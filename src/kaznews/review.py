@@ -107,7 +107,7 @@ def _sentences(result: TaskResult, corpus: Corpus, explanations: list[Explanatio
 
 
 def _label_audit(result: TaskResult, corpus: Corpus) -> pd.DataFrame:
-    """Return training sentences whose label the out-of-fold predictions contradict, likeliest first.
+    """Return training sentences whose label their own folds contradict, the likeliest first.
 
     The ``score`` is the out-of-fold probability of the given label.
     """

@@ -15,8 +15,9 @@ PACKAGE = ROOT / "src" / "kaznews"
 # Data flows one way. A module may import those before it in this list, never one after it.
 ORDER = (
     "root errors script text npz runtime gold reading data split estimators _ngrams _vocabulary "
-    "features folds model scores evaluate gate slices yardsticks explain fit plots findings review report "
-    "notes views provenance tracking promotion predict export judge suggest settings audit search train ui cli"
+    "features folds model scores evaluate gate slices yardsticks explain fit plots findings review "
+    "report notes views provenance tracking ui sweep promotion predict export judge suggest "
+    "settings audit search train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
