@@ -18,6 +18,7 @@ HOST ?= 127.0.0.1
 PORT ?=
 WORKERS ?= 1
 MODEL ?= models:/kaznews@champion
+OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
@@ -36,8 +37,8 @@ lint: $(VENV)/.test ## ruff, mypy and hadolint alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/hadolint Dockerfile
 
-ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained
-	@$(BIN)/kaznews ui --port $(or $(PORT),5000)
+ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained; OPEN=1 opens it
+	@$(BIN)/kaznews ui --port $(or $(PORT),5000) $(if $(OPEN),--open)
 
 serve: $(VENV)/.train ## answer over HTTP on HOST:PORT; WORKERS=2 MODEL=kaznews.npz
 	@$(BIN)/kaznews serve --host $(HOST) --port $(or $(PORT),5001) --workers $(WORKERS) \

@@ -1,111 +1,21 @@
-"""A labelled corpus in, a table of what is probably wrong with it out.
-
-Three kinds of findings: labels that out-of-fold predictions contradict, sentences that are nearly
-the same, and among these the ones that stand on both sides of a split.
-"""
+"""A labelled corpus in, a run with a table of what is probably wrong with it out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kaznews import tracking
-from kaznews.data import Corpus, Task, load
+from kaznews.data import Corpus, load
 from kaznews.evaluate import text_table
+from kaznews.findings import audit_table, duplicate_findings, label_findings
 from kaznews.fit import progress_bar
 from kaznews.folds import tokenize
-from kaznews.model import FittedTask, train_task
+from kaznews.model import train_task
 from kaznews.settings import Settings
 from kaznews.split import draw_folds, split_corpus
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-COLUMNS = ("finding", "task", "id", "given", "suggested", "score", "text", "other_id", "other_text")
-# Character 4-gram cosine from which two sentences count as nearly the same.
-NEAR = 0.80
-_BLOCK = 1000
-
-
-def label_findings(
-    task: Task,
-    ids: Sequence[str],
-    texts: Sequence[str],
-    y: npt.NDArray[np.str_],
-    fitted: FittedTask,
-) -> Iterator[dict[str, Any]]:
-    """Yield sentences whose label is probably wrong, the likeliest first.
-
-    Parameters
-    ----------
-    y : ndarray of str, shape (n_sentences,)
-        Given labels, in the order of ``fitted.oof_probability``.
-
-    Notes
-    -----
-    Confident learning (Northcutt, Jiang, Chuang 2021) by cleanlab, ranked by the out-of-fold
-    probability of the given label, which is the ``score``.
-    """
-    from cleanlab.filter import find_label_issues
-
-    target = np.searchsorted(fitted.classes, y)
-    found = find_label_issues(
-        target, fitted.oof_probability, return_indices_ranked_by="self_confidence", n_jobs=1
-    )
-    for i in found:
-        probability = fitted.oof_probability[i]
-        yield {
-            "finding": "label",
-            "task": task.name,
-            "id": ids[i],
-            "given": str(y[i]),
-            "suggested": str(fitted.classes[probability.argmax()]),
-            "score": float(probability[target[i]]),
-            "text": texts[i],
-        }
-
-
-def duplicate_findings(
-    ids: Sequence[str],
-    texts: Sequence[str],
-    parts: Sequence[str],
-    contrasts: Sequence[str | None],
-) -> Iterator[dict[str, Any]]:
-    """Yield pairs of sentences that are nearly the same, ``leak`` where their parts differ.
-
-    Pairs of one contrast group are near copies by design and left out. The ``score`` is the cosine
-    of their character 4-gram counts; blocks of rows keep the memory bounded.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    matrix = TfidfVectorizer(
-        analyzer="char", ngram_range=(4, 4), use_idf=False, dtype=np.float32
-    ).fit_transform(texts)
-    for start in range(0, len(texts), _BLOCK):
-        similar = (matrix[start : start + _BLOCK] @ matrix[start:].T).tocoo()
-        near = (similar.data >= NEAR) & (similar.row < similar.col)
-        pairs = zip(similar.row[near], similar.col[near], similar.data[near], strict=True)
-        for i, j, score in sorted((start + int(i), start + int(j), float(s)) for i, j, s in pairs):
-            if contrasts[i] is not None and contrasts[i] == contrasts[j]:
-                continue
-            yield {
-                "finding": "near-duplicate" if parts[i] == parts[j] else "leak",
-                "id": ids[i],
-                "score": score,
-                "text": texts[i],
-                "other_id": ids[j],
-                "other_text": texts[j],
-            }
-
-
-def audit_table(findings: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return findings as a table with the columns COLUMNS; empty cells where they do not apply."""
-    import pandas as pd
-
-    return pd.DataFrame(findings, columns=list(COLUMNS)).fillna("")
 
 
 def _column(corpus: Corpus, name: str) -> list[Any]:
@@ -134,7 +44,13 @@ def audit(
     tokenized = tokenize(texts.tolist(), vectorizer)
     contrasts = np.array(_column(corpus, "contrast"), dtype=object)
     findings: list[dict[str, Any]] = []
-    with tracking.run(experiment, f"audit: {corpus.name}", {"kind": "audit"}):
+    tags = {"kind": "audit", "data": corpus.name, "data_digest": corpus.digest}
+    note = (
+        f"Labels that are probably wrong, near-duplicates and leaks of **{corpus.name}** "
+        f"(`{corpus.digest}`): {len(rows)} sentences. `audit-{corpus.name}.json` has every finding."
+        f"\n\n{corpus.description}"
+    )
+    with tracking.run(experiment, f"audit: {corpus.name}", tags, note):
         tracking.log_config(flat, text)
         for task in corpus.tasks:
             y = np.array([label or "" for label in corpus.labels(task)])[rows]
@@ -159,7 +75,11 @@ def audit(
             contrasts[rows].tolist(),
         )
         table = audit_table(findings)
-        tracking.log_findings(table, f"audit-{corpus.name}")
+        tracking.log_review(
+            {f"audit-{corpus.name}.csv": table.to_csv(index=False).encode("utf-8")},
+            {f"audit-{corpus.name}.json": table},
+            **{f"findings_{name}": int(n) for name, n in table["finding"].value_counts().items()},
+        )
     target = tracking.EXPERIMENTS / f"audit-{corpus.name}.csv"
     target.parent.mkdir(exist_ok=True)
     table.to_csv(target, index=False)

@@ -285,9 +285,9 @@ def _data(arguments: argparse.Namespace) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> None:
-    from kaznews import tracking
+    from kaznews import ui
 
-    tracking.serve_ui(arguments.port)
+    ui.serve(arguments.port, show=arguments.open)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -354,6 +354,7 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--mirror", help="folder with <repo>/<path> instead of the network")
     ui = command("ui", _ui, "start the MLflow server on 127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--open", action="store_true", help="open it in a browser")
     serve = command("serve", _serve, "answer requests over HTTP with MLflow's scoring server")
     serve.add_argument(
         "--model", default=DEFAULT_MODEL, help="registry address, folder or exported .npz"

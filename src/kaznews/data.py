@@ -56,6 +56,8 @@ class Corpus:
         The tasks whose column occurs.
     name, digest, description : str
         Name; 16 hexadecimal digits that change with any text, label, group or split; prose.
+    licence : str
+        Of the texts.
     """
 
     dataset: Dataset
@@ -63,6 +65,7 @@ class Corpus:
     name: str
     digest: str
     description: str = field(default="", compare=False)
+    licence: str = field(default="", compare=False)
 
     def labels(self, task: Task) -> list[str | None]:
         """Return the label names of a task, one a sentence; None where there is none."""
@@ -224,4 +227,11 @@ def load(source: Source, tasks: Sequence[Task]) -> Corpus:
         | {task.name: ClassLabel(names=[*task.labels, *task.excluded]) for task in present}
     )
     dataset = Dataset.from_list([{c: row[c] for c in features} for row in rows], features=features)
-    return Corpus(dataset, present, source.name, _digest(rows, present), source.description)
+    return Corpus(
+        dataset,
+        present,
+        source.name,
+        _digest(rows, present),
+        source.description,
+        source.licence,
+    )

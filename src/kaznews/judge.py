@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,12 @@ from kaznews.data import Corpus
 from kaznews.errors import KaznewsError
 from kaznews.fit import TaskResult
 from kaznews.gate import Answers, Contest, Decision, Limits, decide, incomparable, refuse
+from kaznews.notes import BUNDLE_ABOUT, bundle_card
 from kaznews.predict import DEFAULT_MODEL, Bundle, load
 from kaznews.split import Split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def origins(corpus: Corpus) -> list[frozenset[str]]:
@@ -106,6 +111,12 @@ def _answers(bundle: Bundle, texts: Sequence[str]) -> dict[str, Answers]:
     }
 
 
+def _table(decision: Decision) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(decision.rows())
+
+
 def submit(
     bundle: Bundle,
     model_id: str,
@@ -114,6 +125,8 @@ def submit(
     split: Split,
     limits: Limits,
     *,
+    title: str,
+    facts: Mapping[str, str],
     seed: int,
     versions: Mapping[str, int],
 ) -> tuple[int, Decision]:
@@ -126,6 +139,10 @@ def submit(
     ----------
     model_id : str
         Of the logged bundle.
+    title : str
+        Name of the run.
+    facts : mapping
+        Tags of the version beside those of the decision.
     versions : mapping of registered name to version
         The task models in the bundle.
 
@@ -145,12 +162,24 @@ def submit(
                 decision = compare(bundle, champion, results, corpus, split, limits, seed)
             except KaznewsError as error:
                 decision = Decision(False, f"the two cannot be compared: {error}")
-        tracking.log_decision(decision.rows(), decision.markdown(), decision.promote)
-        tags = {f"{promotion.VERSION_PREFIX}{name}": str(v) for name, v in versions.items()}
+        tracking.log_review(
+            {"gate.md": decision.markdown().encode("utf-8")}, {"gate.json": _table(decision)}
+        )
+        tracking.tag("promoted", str(decision.promote).lower())
+        members = {f"{promotion.VERSION_PREFIX}{name}": str(v) for name, v in versions.items()}
+        tags = {**facts, **members}
         tags["decision"] = str(decision)
         if decision.saw:
             tags[promotion.SAW_TAG] = decision.saw
-        version = tracking.register(model_id, tracking.BUNDLE_NAME, corpus, tags)
+        version = tracking.register(
+            model_id,
+            tracking.BUNDLE_NAME,
+            tags,
+            card=bundle_card(title, results, corpus, split, versions, decision),
+            about=BUNDLE_ABOUT,
+        )
         if decision.promote:
             promotion.promote(version)
+        else:
+            promotion.mark_runs()
     return version, decision

@@ -8,6 +8,7 @@ from typing import Any
 
 from kaznews.errors import KaznewsError
 from kaznews.tracking import BUNDLE_NAME, CHALLENGER, registry, registry_database, registry_error
+from kaznews.views import ALIAS_TAG
 
 CHAMPION, PREVIOUS = "champion", "previous"
 # Tags of a bundle version.
@@ -130,6 +131,28 @@ def rollback() -> int:
     return int(chosen.version)
 
 
+def mark_runs() -> None:
+    """Say in a tag of each run which aliases its bundle holds; the run table shows and filters it.
+
+    A run that has been deleted is passed over.
+    """
+    client = registry()
+    held: dict[str, list[str]] = {}
+    for alias, version in sorted(aliases().items()):
+        if run_id := _version(client, BUNDLE_NAME, version).run_id:
+            held.setdefault(run_id, []).append(alias)
+    experiments = set()
+    for run_id, names in held.items():
+        with contextlib.suppress(registry_error()):
+            client.set_tag(run_id, ALIAS_TAG, ", ".join(names))
+            experiments.add(client.get_run(run_id).info.experiment_id)
+    if not experiments:
+        return
+    for run in client.search_runs(list(experiments), f"tags.{ALIAS_TAG} LIKE '%'"):
+        if run.info.run_id not in held:
+            client.delete_tag(run.info.run_id, ALIAS_TAG)
+
+
 def _move(client: Any, chosen: Any, champion: int | None) -> None:
     """Give `chosen` the alias champion, and the champion so far the alias previous.
 
@@ -145,3 +168,4 @@ def _move(client: Any, chosen: Any, champion: int | None) -> None:
                 client.set_registered_model_alias(name, PREVIOUS, version)
     for name, version in _members(chosen):
         client.set_registered_model_alias(name, CHAMPION, version)
+    mark_runs()

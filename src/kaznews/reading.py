@@ -38,6 +38,8 @@ class Source:
         Name of a file (without its ending) or of a Hub split to train, dev or test.
     description : str
         One sentence for people who review runs.
+    licence : str
+        Of the texts, for the model card.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Source:
     label_columns: Mapping[str, str] = field(default_factory=dict)
     split_names: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)

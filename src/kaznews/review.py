@@ -10,6 +10,7 @@ import numpy as np
 from kaznews.data import Corpus
 from kaznews.errors import KaznewsError
 from kaznews.explain import Explanation, explain, heaviest, show
+from kaznews.findings import label_findings
 from kaznews.fit import TaskResult
 from kaznews.plots import task_pictures
 from kaznews.slices import slice_rows
@@ -65,6 +66,7 @@ def review(result: TaskResult, corpus: Corpus) -> Review:
             "confidence", ascending=False, kind="stable"
         ).head(CONFIDENT_ERRORS),
     }
+    tables["label_audit.json"] = _label_audit(result, corpus)
     if result.slices:
         tables["slices.json"] = _frame(slice_rows(result.task, result.slices))
     return Review(
@@ -102,6 +104,19 @@ def _sentences(result: TaskResult, corpus: Corpus, explanations: list[Explanatio
         if column in table.column_names:
             frame[column] = table[column]
     return frame
+
+
+def _label_audit(result: TaskResult, corpus: Corpus) -> pd.DataFrame:
+    """Return training sentences whose label their own folds contradict, the likeliest first.
+
+    The ``score`` is the out-of-fold probability of the given label.
+    """
+    table = corpus.dataset.select(result.rows["cv"])
+    found = label_findings(
+        result.task, table["id"], table["text"], result.scored["cv"].true, result.fitted
+    )
+    keys = ("text", "given", "suggested", "score", "id")
+    return _frame([{key: finding[key] for key in keys} for finding in found])
 
 
 def _examples(result: TaskResult, explanations: list[Explanation]) -> tuple[Example, ...]:

@@ -27,6 +27,7 @@ class SourceSettings:
 
     name: str
     description: str
+    licence: str = ""
     files: list[str] = field(default_factory=list)
     gold: str | None = None
     path: str | None = None

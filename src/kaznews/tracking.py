@@ -6,33 +6,29 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.errors import KaznewsError
-from kaznews.evaluate import Report, flat_metrics, text_table
+from kaznews.evaluate import Report, flat_metrics
 from kaznews.model import TRUSTED_TYPES, FittedTask, forget_dicts
+from kaznews.notes import EXPERIMENT
 from kaznews.provenance import git_commit, is_alive, this_process
 from kaznews.root import ROOT
-
-if TYPE_CHECKING:
-    import pandas as pd
+from kaznews.split import Split
+from kaznews.views import MAIN, summary_metric
 
 EXPERIMENTS = ROOT / "experiments"
 BUNDLE_NAME = "kaznews"
 CHALLENGER = "challenger"
 PARENT_VARIABLE = "KAZNEWS_PARENT_RUN"
-SWEEP_METRIC = "cv_mean_main_metric"
-SWEEP_VARIABLE = "KAZNEWS_SWEEP_PROCESS"
 # Without its kind, MLflow takes an experiment for one of generative AI and hides the run table.
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "Topic and stance of Kazakh news sentences: one run a `make train`, "
-    "one child a task.",
+    "mlflow.note.content": EXPERIMENT,
 }
 PROCESS_TAG = "kaznews.process"
 # Written for this project: what a served model is shown as an example of its input.
@@ -97,6 +93,8 @@ def _find_or_create(name: str, artifact_location: str | None) -> str:
         return str(client.create_experiment(name, artifact_location, tags=EXPERIMENT_TAGS))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    for key in EXPERIMENT_TAGS.keys() - found.tags.keys():
+        client.set_experiment_tag(found.experiment_id, key, EXPERIMENT_TAGS[key])
     return str(found.experiment_id)
 
 
@@ -171,10 +169,51 @@ def log_config(flat: Mapping[str, Any], text: str) -> None:
     mlflow.log_text(text, "config.yaml")
 
 
+def describe(text: str, run_id: str | None = None) -> None:
+    """Give a run, by default the active one, its description in Markdown."""
+    import mlflow
+
+    run_id = run_id or mlflow.active_run().info.run_id
+    mlflow.MlflowClient().set_tag(run_id, "mlflow.note.content", text)
+
+
+def tag(name: str, value: str) -> None:
+    """Set a tag of the active run."""
+    import mlflow
+
+    mlflow.set_tag(name, value)
+
+
+def make_datasets(corpus: Corpus, split: Split) -> dict[str, Any]:
+    """Return the parts of a corpus as MLflow datasets: text and the labels of all tasks.
+
+    ``cv`` is ``train``. Runs of all tasks share them: MLflow knows a dataset by name and digest.
+    """
+    import mlflow
+
+    frame = corpus.dataset.select_columns(["text"]).to_pandas()
+    for task in corpus.tasks:
+        frame[task.name] = corpus.labels(task)
+    datasets = {
+        part: mlflow.data.from_pandas(
+            frame[split.part == part], name=f"{corpus.name}-{part}", digest=corpus.digest
+        )
+        for part in SPLITS
+    }
+    return datasets | {"cv": datasets["train"]}
+
+
+def log_inputs(datasets: Mapping[str, Any]) -> None:
+    """Log the datasets as inputs of the active run."""
+    import mlflow
+
+    for part in SPLITS:
+        mlflow.log_input(datasets[part], context=part)
+
+
 def log_task(
     task: Task,
-    corpus: Corpus,
-    rows: Mapping[str, Any],
+    datasets: Mapping[str, Any],
     fitted: FittedTask,
     reports: Mapping[str, Report],
     majority: Mapping[str, Report],
@@ -184,8 +223,8 @@ def log_task(
 
     Parameters
     ----------
-    rows : mapping
-        Row numbers of ``train``, ``dev`` and ``test`` in the corpus.
+    datasets : mapping
+        As `make_datasets`.
     reports, majority : mapping
         The model's reports on ``cv``, ``dev`` and ``test``; the baseline's on ``dev``, ``test``.
     spread : mapping
@@ -198,24 +237,14 @@ def log_task(
     """
     import mlflow
 
-    frame = corpus.dataset.select_columns(["text"]).to_pandas()
-    frame[task.name] = corpus.labels(task)
-    datasets = {}
-    for part in SPLITS:
-        datasets[part] = mlflow.data.from_pandas(
-            frame.iloc[rows[part]],
-            name=f"{corpus.name}-{part}",
-            digest=corpus.digest,
-            targets=task.name,
-        )
-        mlflow.log_input(datasets[part], context=part)
+    log_inputs(datasets)
     chosen = fitted.facts()
     mlflow.log_params(chosen)
     mlflow.log_metrics({f"cv_log_loss_{name}": loss for name, loss in fitted.losses.items()})
     model_id = _log_pipeline(fitted.pipeline, task.name, chosen)
-    datasets["cv"] = datasets["train"]
     for part, report in reports.items():
-        mlflow.log_metrics(flat_metrics(part, report), dataset=datasets[part], model_id=model_id)
+        flat = flat_metrics(part, report) | {MAIN[part]: report.metrics[task.main_metric]}
+        mlflow.log_metrics(flat, dataset=datasets[part], model_id=model_id)
         mlflow.log_dict(report.as_dict(), f"report_{part}.json")
     others: dict[str, float] = {}
     for part, report in majority.items():
@@ -241,28 +270,8 @@ def log_review(
     mlflow.log_metrics(metrics)
 
 
-def log_findings(table: pd.DataFrame, name: str) -> None:
-    """Log an audit to the active run: as a table of the UI, as CSV, and its counts as metrics."""
-    import mlflow
-
-    mlflow.log_table(table, f"{name}.json")
-    mlflow.log_text(table.to_csv(index=False), f"{name}.csv")
-    for finding, count in table["finding"].value_counts().items():
-        mlflow.log_metric(f"findings_{finding}", int(count))
-
-
-def log_decision(rows: Sequence[Mapping[str, Any]], markdown: str, promoted: bool) -> None:
-    """Log a gate's table to the active run: as a table of the UI, as text, and a tag."""
-    import mlflow
-    from pandas import DataFrame
-
-    mlflow.log_table(DataFrame(list(rows)), "gate.json")
-    mlflow.log_text(markdown, "gate.md")
-    mlflow.set_tag("promoted", str(promoted).lower())
-
-
 def registry() -> Any:
-    """Return a client of the model registry."""
+    """Return a client of runs and the model registry."""
     use_store()
     import mlflow
 
@@ -285,25 +294,38 @@ def registry_database() -> Path | None:
     return sqlite_path(mlflow.get_registry_uri())
 
 
-def log_mean(metrics: Sequence[float]) -> None:
-    """Log the mean of the tasks' cross-validated main metrics, by which sweeps are ranked."""
+def log_summary(
+    reports: Mapping[Task, Mapping[str, Report]],
+    majority: Mapping[Task, Mapping[str, Report]],
+    datasets: Mapping[str, Any],
+    model_id: str | None,
+) -> None:
+    """Log the headline numbers of all tasks to the active run, prefixed by the task's name.
+
+    Beside them the means of the main metrics: by that of cross-validation sweeps are ranked.
+
+    Parameters
+    ----------
+    model_id : str or None
+        Of the logged bundle, to which the numbers are linked.
+    """
     import mlflow
 
-    mlflow.log_metric(SWEEP_METRIC, sum(metrics) / len(metrics))
-
-
-def log_summary(task: Task, reports: Mapping[str, Report], majority: Mapping[str, Report]) -> None:
-    """Log the headline numbers of a task to the parent run, prefixed by the task's name."""
-    import mlflow
-
-    metric = task.main_metric
-    flat = {
-        f"{task.name}_{part}_majority_{metric}": r.metrics[metric] for part, r in majority.items()
-    }
-    for part, report in reports.items():
-        for name in ("accuracy", metric):
-            flat[f"{task.name}_{part}_{name}"] = report.metrics[name]
-    mlflow.log_metrics(flat)
+    for part, name in MAIN.items():
+        flat = {
+            summary_metric(t, part): of[part].metrics[t.main_metric] for t, of in reports.items()
+        }
+        flat[name] = sum(flat.values()) / len(flat)
+        for task, of in reports.items():
+            flat[f"{task.name}_{part}_accuracy"] = of[part].metrics["accuracy"]
+        mlflow.log_metrics(flat, dataset=datasets[part], model_id=model_id)
+    mlflow.log_metrics(
+        {
+            summary_metric(task, f"{part}_majority"): report.metrics[task.main_metric]
+            for task, of in majority.items()
+            for part, report in of.items()
+        }
+    )
 
 
 def _requirements(*packages: str) -> list[str]:
@@ -388,21 +410,33 @@ def _quiet_mlflow() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def names_of(task_name: str) -> tuple[str, str]:
+    """Return the registered names under which a task can be asked: its own and the bundle's."""
+    return task_model_name(task_name), BUNDLE_NAME
+
+
 def task_model_name(task_name: str) -> str:
     """Return the registered name of a task's model: ``kaznews-stance-trade-balance``."""
     return f"{BUNDLE_NAME}-{task_name.replace('_', '-')}"
 
 
-def register(model_id: str, name: str, corpus: Corpus, tags: Mapping[str, str]) -> int:
-    """Register a logged model as the newest version and make it the challenger."""
+def register(model_id: str, name: str, tags: Mapping[str, str], *, card: str, about: str) -> int:
+    """Register a logged model as the newest version and make it the challenger.
+
+    Parameters
+    ----------
+    card, about : str
+        Descriptions, in Markdown, of the version and of the registered model; the latter is kept
+        where a person has written one.
+    """
     import mlflow
 
     with _quiet_registry():
         version = mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags))
     client = mlflow.MlflowClient()
-    client.update_model_version(
-        name, version.version, f"Trained on {corpus.name} ({corpus.digest}). {corpus.description}"
-    )
+    client.update_model_version(name, version.version, card)
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(name, about)
     client.set_registered_model_alias(name, CHALLENGER, version.version)
     return int(version.version)
 
@@ -416,62 +450,22 @@ def _quiet_registry() -> Iterator[None]:
         yield
 
 
-def start_sweep(experiment_name: str, overrides: Sequence[str]) -> None:
-    """Create the store and the run that the jobs of a sweep hang under; export its id."""
-    experiment_id = open_experiment(experiment_name)
-    import mlflow
+def server_arguments() -> list[str]:
+    """Return what `mlflow server` is to be told about the store.
 
-    tags = {"mlflow.runName": f"sweep: {' '.join(overrides)}", "kind": "sweep"}
-    tags[PROCESS_TAG] = this_process()
-    created = mlflow.MlflowClient().create_run(experiment_id, tags=tags)
-    os.environ[PARENT_VARIABLE] = created.info.run_id
-    os.environ[SWEEP_VARIABLE] = str(os.getpid())
-
-
-def end_sweep(status: str) -> str:
-    """Close the sweep that this process opened, if any; return its jobs as a table, best first."""
-    if os.environ.get(SWEEP_VARIABLE) != str(os.getpid()):
-        return ""
-    import mlflow
-
-    run_id = os.environ.pop(PARENT_VARIABLE)
-    del os.environ[SWEEP_VARIABLE]
-    client = mlflow.MlflowClient()
-    client.set_terminated(run_id, status)
-    experiment_id = client.get_run(run_id).info.experiment_id
-    jobs = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
-    jobs = sorted(jobs, key=lambda job: -job.data.metrics.get(SWEEP_METRIC, -1.0))
-    rows = [["job", "status", "mean main metric, cv"]]
-    rows += [
-        [
-            job.info.run_name,
-            job.info.status,
-            f"{job.data.metrics.get(SWEEP_METRIC, float('nan')):.4f}",
-        ]
-        for job in jobs
-    ]
-    return text_table(rows)
-
-
-def serve_ui(port: int, experiment_name: str = "kaznews") -> None:
-    """Run the MLflow server on 127.0.0.1 over the store until it is stopped; does not return.
-
-    MLflow's own host checks stay on.
+    Raises
+    ------
+    KaznewsError
+        The store is a SQLite file that does not exist.
     """
     use_store()
     import mlflow
 
     uri = mlflow.get_tracking_uri()
     database = sqlite_path(uri)
-    arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    if database is not None:
-        if not database.exists():
-            raise KaznewsError("there is no run yet: make train")
-        arguments += ["--default-artifact-root", (database.parent / "artifacts").as_uri()]
-    found = mlflow.MlflowClient().get_experiment_by_name(experiment_name)
-    # MLflow opens an experiment on its overview of traces; this address leads to the run table.
-    page = (
-        f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning" if found else ""
-    )
-    print(f"MLflow (Ctrl-C stops it): http://127.0.0.1:{port}{page}", flush=True)
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])
+    if database is None:
+        return ["--backend-store-uri", uri]
+    if not database.exists():
+        raise KaznewsError("there is no run yet: make train")
+    artifacts = (database.parent / "artifacts").as_uri()
+    return ["--backend-store-uri", uri, "--default-artifact-root", artifacts]

@@ -29,6 +29,7 @@ from kaznews.fit import TaskResult, run_task
 from kaznews.folds import FoldCache, tokenize
 from kaznews.gate import Decision
 from kaznews.judge import origins, submit
+from kaznews.notes import model_about, run_note, task_card, task_note
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.provenance import environment_tags
 from kaznews.report import render
@@ -36,6 +37,8 @@ from kaznews.review import review
 from kaznews.root import ROOT
 from kaznews.settings import Settings
 from kaznews.split import Split, split_corpus
+from kaznews.sweep import end_sweep, start_sweep
+from kaznews.ui import install_views
 
 # Named, because run as a program this module is called __main__.
 log = logging.getLogger("kaznews.train")
@@ -110,26 +113,25 @@ def train(
     log.info(
         "data=%s (%s): %s sentences, split %s", corpus.name, corpus.digest, counts, split.origin
     )
-    tags = {
-        "data": corpus.name,
-        "data_digest": corpus.digest,
-        **environment_tags(),
-        **names,
-    }
+    facts = {"data": corpus.name, "data_digest": corpus.digest, **names}
+    tags = {**facts, **environment_tags()}
     title = f"{corpus.name}: {names['features']} + {names['classifier']}"
     if "overrides" in names:
         title += f" [{names['overrides']}]"
-    note = f"{corpus.description}\n\n{counts} sentences, split {split.origin}, by article."
+    install_views(experiment, corpus.tasks)
+    datasets = tracking.make_datasets(corpus, split)
     texts = tokenize(list(corpus.dataset["text"]), vectorizer)
     cache = None
     if settings.cache_mb > 0:
         cache = FoldCache(tracking.EXPERIMENTS / "cache", corpus.digest, settings.cache_mb)
-    results, reviews, model_ids = [], [], {}
-    with tracking.run(experiment, title, {**tags, "kind": "parent"}, note) as run_id:
+    results, reviews, model_ids, run_ids = [], [], {}, {}
+    with tracking.run(experiment, title, {**tags, "kind": "parent"}) as run_id:
         tracking.log_config(flat, config_text)
+        tracking.log_inputs(datasets)
         for task in corpus.tasks:
             name = f"{task.name} · {title}"
-            with tracking.run(experiment, name, {**tags, "task": task.name, "kind": "task"}, note):
+            own = {**tags, "task": task.name, "kind": "task"}
+            with tracking.run(experiment, name, own) as run_ids[task.name]:
                 result = run_task(
                     task,
                     corpus,
@@ -148,8 +150,7 @@ def train(
                 tracking.log_config(flat, config_text)
                 model_ids[task.name] = tracking.log_task(
                     task,
-                    corpus,
-                    result.rows,
+                    datasets,
                     result.fitted,
                     result.reports,
                     result.majority,
@@ -157,6 +158,7 @@ def train(
                 )
                 seen = review(result, corpus)
                 tracking.log_review(seen.pictures, seen.tables, **result.further_metrics())
+                tracking.describe(task_note(title, result, corpus, split, {}))
                 reviews.append(seen)
             results.append(result)
             metric = task.main_metric
@@ -173,7 +175,16 @@ def train(
         # Once before anything is registered: a run that cannot be reported fails without a version.
         page = render(title, corpus, split, results, reviews)
         tracking.log_review({"report.html": page.encode("utf-8")})
-        outcome = _conclude(settings, corpus, split, results, model_ids, run_id)
+        tracking.describe(run_note(title, results, corpus, split, {}, None))
+        outcome = _conclude(
+            settings, corpus, split, results, datasets, model_ids, run_id, title, facts
+        )
+        versions = outcome.versions
+        tracking.describe(run_note(title, results, corpus, split, versions, outcome.decision))
+        for r in results:
+            own_versions = {n: versions[n] for n in tracking.names_of(r.task.name) if n in versions}
+            text = task_note(title, r, corpus, split, own_versions)
+            tracking.describe(text, run_ids[r.task.name])
         if decision := outcome.decision:
             page = render(
                 title,
@@ -193,13 +204,13 @@ def _conclude(
     corpus: Corpus,
     split: Split,
     results: list[TaskResult],
-    model_ids: dict[str, str],
+    datasets: Mapping[str, Any],
+    model_ids: Mapping[str, str],
     run_id: str,
+    title: str,
+    facts: Mapping[str, str],
 ) -> Outcome:
     """Log the bundle and the summary in the parent run, register versions, judge the bundle."""
-    for r in results:
-        tracking.log_summary(r.task, r.reports, r.majority)
-    tracking.log_mean([r.reports["cv"].metrics[r.task.main_metric] for r in results])
     complete = len(results) == len(settings.tasks) and len(results) > 1
     in_train = split.part == "train"
     names = [own for own, known in zip(origins(corpus), in_train, strict=True) if known]
@@ -208,12 +219,24 @@ def _conclude(
         seen_keys(np.array(corpus.dataset["text"])[in_train].tolist(), chain.from_iterable(names)),
     )
     bundle_id = _log_bundle(bundle) if complete else None
+    tracking.log_summary(
+        {r.task: r.reports for r in results},
+        {r.task: r.majority for r in results},
+        datasets,
+        bundle_id,
+    )
     if not settings.register:
         return Outcome(tuple(results), run_id, {}, None)
     versions = {}
     for r in results:
         name = tracking.task_model_name(r.task.name)
-        versions[name] = tracking.register(model_ids[r.task.name], name, corpus, {})
+        versions[name] = tracking.register(
+            model_ids[r.task.name],
+            name,
+            {**facts, "task": r.task.name},
+            card=task_card(title, r, corpus, split),
+            about=model_about(r.task),
+        )
     if bundle_id is None:
         log.info("no bundle: it needs all tasks, this run trained %d", len(results))
         return Outcome(tuple(results), run_id, versions, None)
@@ -224,6 +247,8 @@ def _conclude(
         corpus,
         split,
         settings.gate,
+        title=title,
+        facts=facts,
         seed=settings.seed,
         versions=versions,
     )
@@ -247,11 +272,11 @@ class SweepRun(Callback):
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Create store, experiment and parent run; jobs inherit its id by the environment."""
-        tracking.start_sweep(str(config.experiment_name), list(config.hydra.overrides.task))
+        start_sweep(str(config.experiment_name), list(config.hydra.overrides.task))
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Close the parent run and print its jobs, best first."""
-        print(tracking.end_sweep("FINISHED"))
+        print(end_sweep("FINISHED"))
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -401,10 +426,10 @@ def main() -> None:
     try:
         run()
     except (KaznewsError, HydraException, OmegaConfBaseException) as error:
-        tracking.end_sweep("FAILED")
+        end_sweep("FAILED")
         sys.exit(_complain(error))
     except KeyboardInterrupt:
-        tracking.end_sweep("KILLED")
+        end_sweep("KILLED")
         print("interrupted: no version was registered", file=sys.stderr)
         sys.exit(130)
 

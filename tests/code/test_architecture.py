@@ -16,8 +16,9 @@ PACKAGE = ROOT / "src" / "kaznews"
 ORDER = (
     "root errors artifact payload script text npz terms runtime gold reading data split "
     "estimators _tokens _ngrams _vocabulary features folds calibrate stock model scores "
-    "evaluate gate slices yardsticks explain fit plots review report provenance tracking "
-    "promotion predict export serve judge suggest settings audit search train cli"
+    "evaluate gate slices yardsticks explain fit plots findings review report notes views "
+    "provenance tracking ui sweep promotion predict export serve judge suggest settings audit "
+    "search train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

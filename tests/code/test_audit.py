@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 from tests.code.test_train import runs
 from tests.conftest import STANCES, run_train
 
-from kaznews.audit import COLUMNS, duplicate_findings, label_findings
+from kaznews.findings import COLUMNS, duplicate_findings, label_findings
 from kaznews.model import train_task
 
 SPORT = ["құрама медаль жеңді", "боксшы турнирде ұтты", "футболшы гол соқты", "палуан белдесті"]
@@ -51,7 +51,7 @@ def test_near_duplicates_and_leaks_are_told_apart(monkeypatch: pytest.MonkeyPatc
     assert [(f["finding"], f["id"], f["other_id"]) for f in found] == [
         ("leak", "a", "b"), ("near-duplicate", "c", "d"),
     ]  # fmt: skip
-    monkeypatch.setattr("kaznews.audit._BLOCK", 2)
+    monkeypatch.setattr("kaznews.findings._BLOCK", 2)
     assert list(duplicate_findings(ids, texts, parts, contrasts)) == found
 
 
