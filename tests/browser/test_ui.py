@@ -67,7 +67,6 @@ def test_the_menu_of_views_leads_to_champion_and_challenger(page: Any, site: Sit
         see(page, f"Models: {task.name}")
     see(page, "Champion against challenger").click()
     page.wait_for_url(f"**viewStateShareKey={CONTEST}**")
-    see(page, "2 matching runs") if False else None
     assert page.locator("input[value*='alias LIKE']").count() == 1
     assert len(run_names(page)) == 2
     assert cell(page, 0, "tags.`alias`") == "challenger, champion"
