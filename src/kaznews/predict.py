@@ -262,18 +262,13 @@ class Bundle:
         return cls(tuple(tasks), seen)
 
 
-def load(model: str = DEFAULT_MODEL) -> Bundle:
-    """Load a bundle from the registry, or from the folder of a saved MLflow model.
-
-    Parameters
-    ----------
-    model : str
-        ``models:/kaznews@champion``, ``models:/kaznews/<version>``, ``runs:/…`` or a folder.
+def locate(model: str) -> Path:
+    """Return the folder of a bundle in the registry, a run or a saved MLflow model.
 
     Raises
     ------
     KaznewsError
-        There is no such model, or it is not a bundle of this project.
+        There is no such model.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -297,7 +292,23 @@ def load(model: str = DEFAULT_MODEL) -> Bundle:
             hint = "; train one first: make train" if model == DEFAULT_MODEL else ""
             reason = str(error).splitlines()[0]
             raise KaznewsError(f"cannot load {model}: {reason}{hint}") from None
-    return Bundle.read(path if (path / MANIFEST).exists() else path / "data" / "bundle")
+    return path if (path / MANIFEST).exists() else path / "data" / "bundle"
+
+
+def load(model: str = DEFAULT_MODEL) -> Bundle:
+    """Load a bundle from the registry, or from the folder of a saved MLflow model.
+
+    Parameters
+    ----------
+    model : str
+        ``models:/kaznews@champion``, ``models:/kaznews/<version>``, ``runs:/…`` or a folder.
+
+    Raises
+    ------
+    KaznewsError
+        There is no such model, or it is not a bundle of this project.
+    """
+    return Bundle.read(locate(model))
 
 
 class _PyfuncBundle:

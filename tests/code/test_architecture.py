@@ -16,7 +16,8 @@ PACKAGE = ROOT / "src" / "kaznews"
 ORDER = (
     "root errors script text npz runtime gold reading data split estimators _ngrams _vocabulary "
     "features folds model scores evaluate gate slices yardsticks explain fit plots review report "
-    "provenance tracking promotion predict export judge suggest settings audit search train cli"
+    "provenance tracking promotion predict export batches parts bulk cluster judge suggest settings "
+    "audit search stream train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -57,8 +58,15 @@ def test_only_train_knows_hydra(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_only_cluster_knows_ray(module: str) -> None:
+    roots = {n.split(".")[0] for n in imports(PACKAGE / f"{module}.py")}
+    assert ("ray" in roots) <= (module == "cluster")
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_heavy_packages_are_imported_where_they_are_used(module: str) -> None:
     heavy = {"mlflow", "sklearn", "datasets", "pandas", "scipy", "matplotlib", "pyarrow", "skops"}
+    heavy |= {"ray", "joblib"}
     if module in ("_ngrams", "_vocabulary", "features"):
         pytest.skip("defines scikit-learn estimators: it is imported only where they are wanted")
     at_import = {n.split(".")[0] for n in imports(PACKAGE / f"{module}.py", top_level=True)}
