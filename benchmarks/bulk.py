@@ -49,7 +49,7 @@ def main() -> None:
         f"`python benchmarks/bulk.py --count {arguments.count}`: sentences mixed from {name}, all "
         f"three tasks, {os.cpu_count()} processes, parts of {ROWS} rows. {load_note()}.",
         "",
-        "| sentences | input, MB | seconds | sentences a second | peak memory of all processes, MB |",
+        "| sentences | input, MB | seconds | sentences a second | peak memory, MB |",
         "| --- | --- | --- | --- | --- |",
         *(
             f"| {count:,} | {size / 1e6:.0f} | {m.seconds:.0f} | {count / m.seconds:,.0f} | "

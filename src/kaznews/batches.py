@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ class Input:
         """Return the number of rows where the format says it without reading all, else None."""
         if self.kind != ".parquet":
             return None
-        return sum(file.metadata.num_rows for file in self._parquet_files())
+        return sum(int(file.metadata.num_rows) for file in self._parquet_files())
 
     def _parquet_files(self) -> Iterator[Any]:
         import pyarrow as pa
@@ -111,8 +112,13 @@ class Input:
             read = _hub_tables(self.name, size)
         else:
             read = self._line_tables(size, column)
-        for table in _of_size(read, size):
-            yield _with_sentences(table, column, self.name)
+        import pyarrow as pa
+
+        try:
+            for table in _of_size(read, size):
+                yield _with_sentences(table, column, self.name)
+        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+            raise KaznewsError(f"cannot read {self.name}: {str(error).splitlines()[0]}") from None
 
     def slice(self, start: int, stop: int, column: str) -> pa.Table:
         """Return rows `start` to `stop` of Parquet files, without reading other row groups."""
@@ -289,11 +295,7 @@ def _lines(files: Iterable[str]) -> Iterator[tuple[str, str]]:
                 for number, line in enumerate(stream, 1):
                     yield f"{Path(path).name}:{number}", line.rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise KaznewsError(
-                f"{path} is not UTF-8: {error.reason} after line {number}"
-            ) from None
-        except (OSError, EOFError) as error:
-            raise KaznewsError(f"cannot read {path}: {error}") from None
+            raise KaznewsError(f"{path} is not UTF-8: {error.reason} after line {number}") from None
 
 
 Rows = tuple[list[str], Iterator[Sequence[str | None]]]
@@ -311,7 +313,7 @@ def _csv_rows(files: Sequence[str], column: str) -> Rows:
                 yield from csv.reader(stream, delimiter=delimiter)
         except UnicodeDecodeError as error:
             raise KaznewsError(f"{path} is not UTF-8: {error.reason}") from None
-        except (csv.Error, OSError, EOFError) as error:
+        except csv.Error as error:
             raise KaznewsError(f"cannot read {path}: {error}") from None
 
     header = next(read(files[0]), [])

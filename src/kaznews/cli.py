@@ -358,8 +358,8 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("text", nargs="*", help="sentences")
     predict.add_argument(
         "--input",
-        help=f"file ({', '.join(INPUT_TYPES)}) or - for lines of stdin; in bulk also .gz, patterns, "
-        "folders, hub:owner/set[:config[:split]], and s3:// or gs:// of Parquet",
+        help=f"file ({', '.join(INPUT_TYPES)}) or - for lines of stdin; in bulk also .gz, "
+        "patterns, folders, hub:owner/set[:config[:split]], and s3:// or gs:// of Parquet",
     )
     predict.add_argument("--column", default="text", help="column of the input that is labelled")
     predict.add_argument(

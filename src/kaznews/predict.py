@@ -270,11 +270,6 @@ def locate(model: str) -> Path:
     KaznewsError
         There is no such model.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    from kaznews import tracking
-
     if "://" not in model and ":/" not in model:
         path = Path(model)
         if path.suffix == ".npz":
@@ -285,6 +280,11 @@ def locate(model: str) -> Path:
         if not path.is_dir():
             raise KaznewsError(f"no such model folder: {model}")
     else:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        from kaznews import tracking
+
         tracking.use_store()
         try:
             path = Path(mlflow.artifacts.download_artifacts(model))
