@@ -124,6 +124,14 @@ class Input:
         """Return rows `start` to `stop` of Parquet files, without reading other row groups."""
         import pyarrow as pa
 
+        try:
+            return _with_sentences(self._slice(start, stop), column, self.name)
+        except (pa.ArrowException, OSError) as error:
+            raise KaznewsError(f"cannot read {self.name}: {str(error).splitlines()[0]}") from None
+
+    def _slice(self, start: int, stop: int) -> pa.Table:
+        import pyarrow as pa
+
         found, first = [], 0
         for file in self._parquet_files():
             for group in range(file.num_row_groups):
@@ -142,7 +150,7 @@ class Input:
                 found.append(file.schema_arrow.empty_table())
             if first >= stop:
                 break
-        return _with_sentences(pa.concat_tables(found), column, self.name)
+        return pa.concat_tables(found)
 
     def _parquet_tables(self, size: int) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -381,6 +389,12 @@ def _hub_builder(name: str) -> tuple[Any, str]:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise KaznewsError(f"cannot load {path}: {reason}") from error
     return builder, split or "train"
+
+
+def hub_splits(path: str, config: str | None) -> list[str]:
+    """Return the names of the splits of a Hub set."""
+    builder, _ = _hub_builder(f"{HUB}{path}:{config or ''}")
+    return [str(split) for split in builder.config.data_files or builder.info.splits or ["train"]]
 
 
 def _hub_identity(name: str) -> list[Any]:

@@ -279,6 +279,7 @@ def train_task(
         An estimator cannot be fitted with its parameters on these sentences.
     """
     from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
 
     texts = texts if hasattr(texts, "shape") else np.array(texts, dtype=object)
     classes = np.unique(y)
@@ -289,7 +290,9 @@ def train_task(
         delayed(_fit_fold)(vectorizer, classifier, texts, y, fold == k, classes, matrices)
         for k in folds
     ]
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    # Ray's backend hands all results over at once.
+    one_by_one = get_active_backend()[0].supports_return_generator
+    results = Parallel(n_jobs=n_jobs, return_as="generator" if one_by_one else "list")(jobs)
     (full_vectorizer, full_classifier), *fold_fits = progress(results, len(jobs))
     scores = np.empty((len(y), len(classes)))
     for fit in fold_fits:
@@ -309,6 +312,18 @@ def train_task(
         saved = _calibrate_by_refitting(vectorizer, classifier, texts, y, fold)
         return FittedTask(classes, probability, saved, beta)
     return FittedTask(classes, probability, _assemble(full_vectorizer, saved), beta)
+
+
+def calibrated(
+    vectorizer: Any, classifier: Any, scores: Floats, target: npt.NDArray[np.int64]
+) -> tuple[Any, float]:
+    """Return a fitted linear classifier as one calibrated stock pipeline, and its beta.
+
+    `scores` (n_samples, n_classes) and `target` are as for `fit_beta`, of sentences that it has
+    not learned from.
+    """
+    beta = fit_beta(scores, target)
+    return _assemble(vectorizer, _as_softmax(classifier, beta)), beta
 
 
 def fit_majority(y: Strings) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaznews.data import Task
+from kaznews.errors import KaznewsError
 from kaznews.gate import Limits
 from kaznews.reading import Source
 
@@ -44,6 +45,42 @@ class SplitSettings:
 
 
 @dataclass
+class StreamSettings:
+    """How a stream is learned from.
+
+    Attributes
+    ----------
+    batch : int
+        Training sentences a `partial_fit`.
+    epochs : int
+        Times the stream is read.
+    shuffle : int
+        Sentences that `datasets` draws from at random; 0 keeps the order of the input.
+    held_out : int
+        Dev sentences, and as many test sentences, that are kept at most: the first of the stream.
+    checkpoint_every : int
+        Batches between two checkpoints, each with a score on dev.
+    balanced : bool
+        Whether rare classes weigh more, by their share among the sentences so far.
+    """
+
+    batch: int = 10_000
+    epochs: int = 1
+    shuffle: int = 10_000
+    held_out: int = 20_000
+    checkpoint_every: int = 20
+    balanced: bool = True
+
+    def check(self) -> None:
+        """Refuse values that make no sense."""
+        for name in ("batch", "epochs", "held_out", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise KaznewsError(f"stream.{name} must be at least 1, not {getattr(self, name)}")
+        if self.shuffle < 0:
+            raise KaznewsError(f"stream.shuffle must be at least 0, not {self.shuffle}")
+
+
+@dataclass
 class Settings:
     """The whole configuration; an unknown key or a value of another type is refused."""
 
@@ -56,11 +93,13 @@ class Settings:
     command: str
     seed: int
     n_jobs: int
+    parallel: str
     cache_mb: int
     resamples: int
     curve_shares: list[float]
     register: bool
     experiment_name: str
+    stream: StreamSettings = field(default_factory=StreamSettings)
 
     def source(self) -> Source:
         """Return the data source as plain values."""

@@ -209,7 +209,7 @@ def log_task(
             targets=task.name,
         )
         mlflow.log_input(datasets[part], context=part)
-    model_id = _log_pipeline(fitted.pipeline, task.name, {"beta": fitted.beta})
+    model_id = log_pipeline(fitted.pipeline, task.name, {"beta": fitted.beta})
     datasets["cv"] = datasets["train"]
     for part, report in reports.items():
         mlflow.log_metrics(flat_metrics(part, report), dataset=datasets[part], model_id=model_id)
@@ -221,6 +221,13 @@ def log_task(
         others |= {f"cv_{name}_mean": mean, f"cv_{name}_std": deviation}
     mlflow.log_metrics(others)
     return model_id
+
+
+def log_progress(step: int, metrics: Mapping[str, float]) -> None:
+    """Log metrics of the active run as they stood after so many training sentences."""
+    import mlflow
+
+    mlflow.log_metrics(dict(metrics), step=step)
 
 
 def log_review(
@@ -309,7 +316,7 @@ def _requirements(*packages: str) -> list[str]:
     return [f"{package}=={version(package)}" for package in packages]
 
 
-def _log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
+def log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
     """Log a fitted pipeline in skops format; return the id of the logged model.
 
     The signature is one string column ``text``. Requirements are given, because inferring them

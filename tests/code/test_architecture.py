@@ -17,7 +17,7 @@ ORDER = (
     "root errors script text npz runtime gold reading data split estimators _ngrams _vocabulary "
     "features folds model scores evaluate gate slices yardsticks explain fit plots review report "
     "provenance tracking promotion predict export batches parts bulk cluster judge suggest "
-    "settings audit search stream train cli"
+    "settings audit search reader stream train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
