@@ -92,7 +92,7 @@ def main() -> None:
                     for task, cells in streamed.items()
                 ),
                 "",
-                "`against` hardly occurs in gold: both stance scores are half of F1 for `favor`.",
+                "`against` hardly occurs in gold: a stance score can hardly rise above one half.",
             ]
     print("\n".join(lines))
     RESULT.write_text("\n".join(lines) + "\n", "utf-8")

@@ -87,6 +87,8 @@ def test_the_first_line_of_every_option_says_what_it_is() -> None:
             "gate.floors.topic=high",
             "configuration: Value .high. .* could not be converted to Float",
         ),
+        ("parallel=threads", "parallel must be loky or ray, not 'threads'"),
+        ("command=stream", r"command=stream needs features without a vocabulary"),
         ("classifier._target_=os.system", "classifier._target_=os.system: expected an estimator"),
         ("+classifier.colour=red", "classifier: Error in call to target .*LinearSVC"),
     ],
