@@ -64,7 +64,7 @@ class Reader:
     def _checked(
         self, row: Mapping[str, Any], text: str, part: str | None, where: str
     ) -> dict[str, Any]:
-        group = str(row.get("contrast") or row.get("article") or text)
+        group = str(row.get("article") or row.get("contrast") or text)
         part = row.get("split") or part or self._drawn(group)
         if part not in SPLITS:
             raise KaznewsError(f"{where}: unknown split {part!r}: expected one of {SPLITS}")
