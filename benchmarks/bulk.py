@@ -63,18 +63,18 @@ def main() -> None:
             row for row in found if row[0] == engine
         )
         growth = max(0.0, (second.peak - first.peak) / (large - small))
-        rate = (large - small) / (second.seconds - first.seconds)
+        rate = large / second.seconds
         memory = (second.peak + growth * (PROJECTED - large)) / 1e6
         lines.append(
             f"| {engine} | {PROJECTED:,}, projected | | {size / large * PROJECTED / 1e6:.0f} | "
-            f"{first.seconds + (PROJECTED - small) / rate:.0f} | {rate:,.0f} | {memory:.0f} |"
+            f"{PROJECTED / rate:.0f} | {rate:,.0f} | {memory:.0f} |"
         )
     lines += [
         "",
-        "Projected from both rows: the rate is that of the sentences by which they differ, without "
-        "the start of the processes; memory as if it went on growing by its difference. Memory is "
-        "the peak of the resident pages of all processes, those that they share counted in each; "
-        "Ray's own services and its object store are among them.",
+        "Projected: the rate of the larger run, its start included; memory as if it went on "
+        "growing by its difference to the smaller one. Memory is the peak of the resident pages of all "
+        "processes, those that they share counted in each; Ray's own services and its object store "
+        "are among them.",
     ]
     RESULT.write_text("\n".join(lines) + "\n", "utf-8")
     print("\n".join(lines))
