@@ -72,7 +72,7 @@ def main() -> None:
     lines += [
         "",
         "Projected: the rate of the larger run, its start included; memory as if it went on "
-        "growing by its difference to the smaller one. Memory is the peak of the resident pages of all "
+        "growing by its difference to the smaller one. It is the peak of the resident pages of all "
         "processes, those that they share counted in each; Ray's own services and its object store "
         "are among them.",
     ]

@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=0.05, help="of a core-hour, in dollars")
     price = parser.parse_args().price
     bulk = RESULTS / "bulk.md"
-    cores = int(re.search(r"three tasks, (\d+) cores", bulk.read_text("utf-8"))[1])  # type: ignore[index]
+    said = re.search(r"three tasks, (\d+) cores", bulk.read_text("utf-8"))
+    cores = int(said[1]) if said else 1
     alone = float(cells(bulk, r"local \| .*projected")[5])
     measured = cells(bulk, r"ray \| 2,")
     stream = cells(RESULTS / "stream.md", r"5,")
@@ -51,9 +52,9 @@ def main() -> None:
     head += ["stream once through training"]
     lines = [
         BEGIN,
-        f"Labelling: {rate:,.0f} sentences a second and core with Ray, {alone / cores:,.0f} without; "
-        f"streamed training: {learned:,.0f} a second, on one core. {price:.2f} dollars a core-hour "
-        "(assumed).",
+        f"Labelling: {rate:,.0f} sentences a second and core with Ray, {alone / cores:,.0f} "
+        f"without; streamed training: {learned:,.0f} a second, on one core. {price:.2f} dollars a "
+        "core-hour (assumed).",
         "",
         f"| {' | '.join(head)} |",
         f"| {' | '.join('---' for _ in head)} |",

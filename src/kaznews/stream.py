@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -412,12 +413,14 @@ def run(
                     tracking.log_review({f"report_{part}.json": content}, None, **metrics)
             fitted.append(BundleTask(task, pipeline))
             metric, test = task.main_metric, reports["test"]
-            low, high = test.intervals.get(metric, (np.nan, np.nan))
+            interval = test.intervals.get(metric)
             scores = [f"{reports[part].metrics[metric]:.3f}" for part in ("dev", "test")]
-            table.append([task.name, metric, *scores, f"{low:.3f}–{high:.3f}"])
+            table.append([task.name, metric, *scores, ""])
+            if interval:
+                table[-1][-1] = f"{interval[0]:.3f}–{interval[1]:.3f}"
         bundle = Path(folder.path) / "bundle"
-        if not bundle.exists():
-            Bundle(tuple(fitted), np.empty(0, dtype=np.uint64)).save(bundle)
+        shutil.rmtree(bundle, ignore_errors=True)
+        Bundle(tuple(fitted), np.empty(0, dtype=np.uint64)).save(bundle)
         # Done: the next run of this configuration starts anew.
         (Path(folder.path) / CHECKPOINT).unlink()
     counts = ", ".join(f"{len(part.rows)} {name}" for name, part in held_out.items())
