@@ -22,16 +22,19 @@ OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: serve soak results bench lock clean
+.PHONY: serve soak results bench lock clean test-ray
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic classifier=sgd"
+train: $(VENV)/.train $(if $(findstring parallel=ray,$(ARGS)),$(VENV)/.ray) ## train, evaluate, log and register; ARGS="task=topic classifier=sgd"
 	@$(BIN)/python -m kaznews.train $(ARGS)
 
 test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-ray: $(VENV)/.test $(VENV)/.ray ## install Ray and test on a cluster of two nodes, one of them killed
+	@$(BIN)/python -m pytest tests/ray $(ARGS)
 
 lint: $(VENV)/.test ## ruff, mypy and hadolint alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -54,8 +57,9 @@ export: $(VENV)/.train ## the champion as one file that needs NumPy alone; FILE=
 evaluate: $(VENV)/.train ## score a model; ARGS="--data FILE.jsonl --json OUT"
 	@$(BIN)/kaznews evaluate $(ARGS)
 
-sweep: $(VENV)/.train ## try all combinations; ARGS="features=word,char_wb classifier=sgd,linear_svc"
-	@$(BIN)/python -m kaznews.train --multirun hydra/launcher=joblib register=false $(ARGS)
+sweep: $(VENV)/.train $(if $(findstring ray,$(ARGS)),$(VENV)/.ray) ## try all combinations; ARGS="features=word,char_wb classifier=sgd,linear_svc"
+	@$(BIN)/python -m kaznews.train --multirun register=false \
+	  $(if $(findstring hydra/launcher=,$(ARGS)),,hydra/launcher=joblib) $(ARGS)
 
 data: $(VENV)/.train ## fetch the public files of data=gold; MIRROR=dir reads a local copy
 	@$(BIN)/kaznews data $(if $(MIRROR),--mirror "$(MIRROR)")
@@ -90,6 +94,9 @@ lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra bench -c requirements.lock \
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-bench.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra ray --extra ray-launcher \
+	  -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header \
+	  -o requirements-ray.lock
 
 clean: ## remove the environment and caches; keeps experiments
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -114,4 +121,10 @@ $(VENV)/.test: requirements-dev.lock $(VENV)/.train
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.train
 	@echo "installing the packages of $< into $(VENV) …"
 	@$(BIN)/python -m pip install -q --require-hashes -r $<
+	@touch $@
+
+# Without dependencies: the lock is complete, and pip would mind what [tool.uv] overrides.
+$(VENV)/.ray: requirements-ray.lock $(VENV)/.train
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $<
 	@touch $@

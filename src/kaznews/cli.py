@@ -124,6 +124,9 @@ def _print_answers(
 def _predict(arguments: argparse.Namespace) -> None:
     if bool(arguments.text) == bool(arguments.input):
         raise KaznewsError("give sentences as arguments or --input, one of the two")
+    if arguments.engine == "ray" or (arguments.output and _is_folder(arguments.output)):
+        _predict_bulk(arguments)
+        return
     if arguments.output and Path(arguments.output).suffix not in OUTPUT_TYPES:
         raise KaznewsError(
             f"unknown output type {arguments.output!r}: --output takes {', '.join(OUTPUT_TYPES)}"
@@ -147,6 +150,37 @@ def _predict(arguments: argparse.Namespace) -> None:
         _print_answers(arguments.text, answers.to_dict("records"), names)
         return
     _write_output(pd.concat([given, answers], axis=1), arguments.output)
+
+
+def _is_folder(output: str) -> bool:
+    """Whether an output is a folder of parts: it ends in a slash, has no suffix or is one."""
+    return output.endswith("/") or not Path(output).suffix or Path(output).is_dir()
+
+
+def _predict_bulk(arguments: argparse.Namespace) -> None:
+    from kaznews import bulk
+    from kaznews.fit import progress_bar
+
+    if not arguments.input or not arguments.output or not _is_folder(arguments.output):
+        raise KaznewsError("labelling in bulk takes --input and --output FOLDER/")
+    run = bulk.prepare(
+        arguments.input,
+        arguments.output,
+        arguments.model,
+        column=arguments.column,
+        size=arguments.rows,
+    )
+    bar = progress_bar("label", "part")
+    if arguments.engine == "ray":
+        from kaznews import cluster
+
+        done = cluster.label(run, progress=bar)
+    else:
+        done = bulk.label(run, n_jobs=arguments.jobs, progress=bar)
+    print(
+        f"{arguments.output}: {done.rows} rows in {done.parts} parts, {done.found} of them found; "
+        f"{done.without_sentence} rows without a sentence have no labels"
+    )
 
 
 def _predict_in_batches(bundle: Any, frame: Any) -> Any:
@@ -316,9 +350,22 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = command("predict", _predict, "label sentences")
     predict.add_argument("text", nargs="*", help="sentences")
-    predict.add_argument("--input", help=f"file ({', '.join(INPUT_TYPES)}) or - for lines of stdin")
+    predict.add_argument(
+        "--input",
+        help=f"file ({', '.join(INPUT_TYPES)}) or - for lines of stdin; in bulk also .gz, "
+        "patterns, folders, hub:owner/set[:config[:split]], and s3:// or gs:// of Parquet",
+    )
     predict.add_argument("--column", default="text", help="column of the input that is labelled")
-    predict.add_argument("--output", help=f"file ({', '.join(OUTPUT_TYPES)}); default stdout")
+    predict.add_argument(
+        "--output",
+        help=f"file ({', '.join(OUTPUT_TYPES)}), or a folder: in bulk, to be taken up after a "
+        "break; default stdout",
+    )
+    predict.add_argument("--rows", type=int, default=50_000, help="in bulk: rows of a part")
+    predict.add_argument("--jobs", type=int, default=-1, help="in bulk: processes, -1 for all")
+    predict.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="in bulk: who labels"
+    )
     predict.add_argument("--json", action="store_true", help="JSON Lines for arguments too")
     predict.add_argument(
         "--model", default=DEFAULT_MODEL, help="registry address, folder or exported .npz"

@@ -68,11 +68,13 @@ class TaskResult:
         return flat
 
 
-def progress_bar(label: str, unit: str = "fit") -> Callable[[Iterable[Any], int], Iterable[Any]]:
+def progress_bar(
+    label: str, unit: str = "fit"
+) -> Callable[[Iterable[Any], int | None], Iterable[Any]]:
     """Return a progress bar for people at a terminal; a log file gets no bar."""
     from tqdm import tqdm
 
-    def wrap(jobs: Iterable[Any], total: int) -> Iterable[Any]:
+    def wrap(jobs: Iterable[Any], total: int | None) -> Iterable[Any]:
         bar: Iterable[Any] = tqdm(
             jobs, total=total, desc=label, unit=unit, disable=None, leave=False
         )

@@ -279,6 +279,7 @@ def train_task(
         An estimator cannot be fitted with its parameters on these sentences.
     """
     from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
 
     texts = texts if hasattr(texts, "shape") else np.array(texts, dtype=object)
     classes = np.unique(y)
@@ -289,7 +290,9 @@ def train_task(
         delayed(_fit_fold)(vectorizer, classifier, texts, y, fold == k, classes, matrices)
         for k in folds
     ]
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    # Ray's backend hands all results over at once.
+    one_by_one = get_active_backend()[0].supports_return_generator
+    results = Parallel(n_jobs=n_jobs, return_as="generator" if one_by_one else "list")(jobs)
     (full_vectorizer, full_classifier), *fold_fits = progress(results, len(jobs))
     scores = np.empty((len(y), len(classes)))
     for fit in fold_fits:
@@ -297,7 +300,7 @@ def train_task(
     if _is_constant(full_classifier):
         probability = softmax(scores)
         threshold = _threshold(probability, target, target_accuracy)
-        pipeline = _assemble(full_vectorizer, full_classifier)
+        pipeline = assemble(full_vectorizer, full_classifier)
         return FittedTask(classes, probability, pipeline, threshold)
     found = calibrate(
         scores, target, fold, method=calibration, response=_response(full_classifier, scores)
@@ -305,7 +308,7 @@ def train_task(
     return FittedTask(
         classes,
         found.probability,
-        _assemble(full_vectorizer, calibrated(full_classifier, found.calibration)),
+        assemble(full_vectorizer, calibrated(full_classifier, found.calibration)),
         _threshold(found.probability, target, target_accuracy),
         found.calibration,
         found.losses,
@@ -330,7 +333,7 @@ def _is_constant(classifier: Any) -> bool:
     return isinstance(classifier, DummyClassifier)
 
 
-def _assemble(vectorizer: Any, classifier: Any) -> Any:
+def assemble(vectorizer: Any, classifier: Any) -> Any:
     """Return one pipeline of fitted parts that reads a DataFrame with the column ``text``.
 
     The column is selected inside: a TfidfVectorizer that is handed a DataFrame iterates its

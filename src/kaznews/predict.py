@@ -358,6 +358,17 @@ def load(model: str = DEFAULT_MODEL) -> Bundle:
     KaznewsError
         There is no such model, or it is not a bundle of this project.
     """
+    return Bundle.read(locate(model))
+
+
+def locate(model: str) -> Path:
+    """Return the folder of a bundle in the registry, a run or a saved MLflow model.
+
+    Raises
+    ------
+    KaznewsError
+        There is no such model.
+    """
     if "://" not in model and ":/" not in model:
         path = Path(model)
         if path.suffix == ".npz":
@@ -367,7 +378,7 @@ def load(model: str = DEFAULT_MODEL) -> Bundle:
             )
     else:
         path = _fetch(model)
-    return Bundle.read(path if (path / MANIFEST).exists() else bundle_folder(path))
+    return path if (path / MANIFEST).exists() else bundle_folder(path)
 
 
 def _fetch(model: str) -> Path:

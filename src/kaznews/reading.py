@@ -192,7 +192,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise KaznewsError(f"cannot read {path}: {error}") from error
 
 
-def _find_files(source: Source) -> list[Path]:
+def find_files(source: Source) -> list[Path]:
+    """Return the files that a source names, in sorted order; gold texts are derived if need be."""
     patterns = list(source.files)
     if source.gold is not None:
         labels = Path(source.gold)
@@ -244,7 +245,7 @@ def read_tables(source: Source) -> list[Table]:
     """
     tables = [
         Table(path.name, source.split_names.get(path.stem), read_rows(path))
-        for path in _find_files(source)
+        for path in find_files(source)
     ]
     if source.path is not None and not tables:
         tables.extend(_read_hub(source))

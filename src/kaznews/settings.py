@@ -47,6 +47,42 @@ class SplitSettings:
 
 
 @dataclass
+class StreamSettings:
+    """How a stream is learned from.
+
+    Attributes
+    ----------
+    batch : int
+        Training sentences a `partial_fit`.
+    epochs : int
+        Times the stream is read.
+    shuffle : int
+        Sentences that `datasets` draws from at random; 0 keeps the order of the input.
+    held_out : int
+        Dev sentences, and as many test sentences, that are kept at most: the first of the stream.
+    checkpoint_every : int
+        Batches between two checkpoints, each with a score on dev.
+    balanced : bool
+        Whether rare classes weigh more, by their share among the sentences so far.
+    """
+
+    batch: int = 10_000
+    epochs: int = 1
+    shuffle: int = 10_000
+    held_out: int = 20_000
+    checkpoint_every: int = 20
+    balanced: bool = True
+
+    def check(self) -> None:
+        """Refuse values that make no sense."""
+        for name in ("batch", "epochs", "held_out", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise KaznewsError(f"stream.{name} must be at least 1, not {getattr(self, name)}")
+        if self.shuffle < 0:
+            raise KaznewsError(f"stream.shuffle must be at least 0, not {self.shuffle}")
+
+
+@dataclass
 class Settings:
     """The whole configuration; an unknown key or a value of another type is refused."""
 
@@ -61,11 +97,13 @@ class Settings:
     command: str
     seed: int
     n_jobs: int
+    parallel: str
     cache_mb: int
     resamples: int
     curve_shares: list[float]
     register: bool
     experiment_name: str
+    stream: StreamSettings = field(default_factory=StreamSettings)
 
     def __post_init__(self) -> None:
         """Refuse a calibration that is not known, and a target accuracy for no task."""

@@ -241,7 +241,7 @@ def log_task(
     chosen = fitted.facts()
     mlflow.log_params(chosen)
     mlflow.log_metrics({f"cv_log_loss_{name}": loss for name, loss in fitted.losses.items()})
-    model_id = _log_pipeline(fitted.pipeline, task.name, chosen)
+    model_id = log_pipeline(fitted.pipeline, task.name, chosen)
     for part, report in reports.items():
         flat = flat_metrics(part, report) | {MAIN[part]: report.metrics[task.main_metric]}
         mlflow.log_metrics(flat, dataset=datasets[part], model_id=model_id)
@@ -253,6 +253,13 @@ def log_task(
         others |= {f"cv_{name}_mean": mean, f"cv_{name}_std": deviation}
     mlflow.log_metrics(others)
     return model_id
+
+
+def log_progress(step: int, metrics: Mapping[str, float]) -> None:
+    """Log metrics of the active run as they stood after so many training sentences."""
+    import mlflow
+
+    mlflow.log_metrics(dict(metrics), step=step)
 
 
 def log_review(
@@ -334,7 +341,7 @@ def _requirements(*packages: str) -> list[str]:
     return [f"{package}=={version(package)}" for package in packages]
 
 
-def _log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
+def log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
     """Log a fitted pipeline in skops format; return the id of the logged model.
 
     The signature is one string column ``text``. Requirements are given, because inferring them

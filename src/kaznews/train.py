@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from hydra.experimental.callback import Callback
 
-from kaznews import tracking
+from kaznews import cluster, stream, tracking
 from kaznews.audit import audit
 from kaznews.data import SPLITS, Corpus, load
 from kaznews.errors import KaznewsError
@@ -273,6 +273,10 @@ class SweepRun(Callback):
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Create store, experiment and parent run; jobs inherit its id by the environment."""
         start_sweep(str(config.experiment_name), list(config.hydra.overrides.task))
+        if "ray" in config.hydra.launcher:
+            # Its jobs log where this process does, under its run. The launcher's own start cannot
+            # connect to a cluster (it insists on the size of the object store).
+            cluster.start(tuple(n for n in os.environ if n.startswith(("KAZNEWS_", "MLFLOW_"))))
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Close the parent run and print its jobs, best first."""
@@ -341,12 +345,17 @@ def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
     Returns
     -------
     Outcome or str
-        Of ``command=train``, or the text that ``command=audit`` has to say.
+        Of ``command=train``, or the text that ``command=audit`` or ``stream`` has to say.
     """
     from omegaconf import OmegaConf
 
     resolved = resolve(config)
     text = OmegaConf.to_yaml(OmegaConf.create(resolved.plain), sort_keys=False)
+    with cluster.parallel(resolved.settings.parallel):
+        return _run_resolved(resolved, text, choices)
+
+
+def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> Outcome | str:
     if resolved.settings.command == "audit":
         return audit(
             resolved.settings,
@@ -355,17 +364,29 @@ def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
             flat=_flatten(resolved.plain),
             text=text,
         )
+    names = {
+        group: choices[group]
+        for group in ("features", "classifier", "experiment", "overrides")
+        if choices.get(group) not in (None, "None")
+    }
+    if resolved.settings.command == "stream":
+        return stream.run(
+            resolved.settings,
+            resolved.vectorizer,
+            resolved.classifier,
+            names=names,
+            flat=_flatten(resolved.plain),
+            text=text,
+        )
     if resolved.settings.command != "train":
-        raise KaznewsError(f"command must be train or audit, not {resolved.settings.command!r}")
+        raise KaznewsError(
+            f"command must be train, audit or stream, not {resolved.settings.command!r}"
+        )
     return train(
         resolved.settings,
         resolved.vectorizer,
         resolved.classifier,
-        names={
-            group: choices[group]
-            for group in ("features", "classifier", "experiment", "overrides")
-            if choices.get(group) not in (None, "None")
-        },
+        names=names,
         flat=_flatten(resolved.plain),
         config_text=text,
     )

@@ -17,8 +17,8 @@ ORDER = (
     "root errors artifact payload script text npz terms runtime gold reading data split "
     "estimators _tokens _ngrams _vocabulary features folds calibrate stock model scores "
     "evaluate gate slices yardsticks explain fit plots findings review report notes views "
-    "provenance tracking ui sweep promotion predict export serve judge suggest settings audit "
-    "search train cli"
+    "provenance tracking ui sweep promotion predict export serve batches parts bulk cluster "
+    "judge suggest settings audit search reader stream train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -59,8 +59,15 @@ def test_only_train_knows_hydra(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_only_cluster_knows_ray(module: str) -> None:
+    roots = {n.split(".")[0] for n in imports(PACKAGE / f"{module}.py")}
+    assert ("ray" in roots) <= (module == "cluster")
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_heavy_packages_are_imported_where_they_are_used(module: str) -> None:
     heavy = {"mlflow", "sklearn", "datasets", "pandas", "scipy", "matplotlib", "pyarrow", "skops"}
+    heavy |= {"ray", "joblib"}
     if module in ("_tokens", "_ngrams", "_vocabulary", "features"):
         pytest.skip("defines scikit-learn estimators: it is imported only where they are wanted")
     at_import = {n.split(".")[0] for n in imports(PACKAGE / f"{module}.py", top_level=True)}
