@@ -22,7 +22,7 @@ OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: serve soak results bench lock clean test-ray
+.PHONY: serve soak language results bench lock clean test-ray
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ promote: $(VENV)/.train ## make the challenger champion, or VERSION=n; FORCE="wh
 
 rollback: $(VENV)/.train ## make the previous champion champion again
 	@$(BIN)/kaznews rollback
+
+language: $(VENV)/.train ## measure what tells Kazakh from other languages
+	@$(BIN)/python benchmarks/language.py
 
 results: $(VENV)/.train ## measure the tables of README anew into experiments/results
 	@$(BIN)/python benchmarks/transfer.py

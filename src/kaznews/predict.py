@@ -18,6 +18,7 @@ from kaznews.data import Task
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Report, evaluate
 from kaznews.explain import Explained, explain
+from kaznews.language import KAZAKH, WRITING, language_of
 from kaznews.model import (
     TEXT_COLUMN,
     TRUSTED_TYPES,
@@ -27,7 +28,7 @@ from kaznews.model import (
     probabilities,
     with_vectorizers,
 )
-from kaznews.text import normalize, text_hash
+from kaznews.text import normalize, read, text_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,24 +117,27 @@ class Bundle:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of a prediction, in order: each task's label, confidence, whether it abstains."""
+        """Columns of a prediction: each task's label, confidence, whether it abstains; WRITING."""
         return [
             c
             for name in (t.task.name for t in self.tasks)
             for c in (name, f"{name}_confidence", f"{name}_abstain")
-        ]
+        ] + [*WRITING]
 
     def probabilities(self, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
         """Return calibrated probabilities, shape (n_sentences, n_classes), for each task.
 
         Columns are in the order of `classes`; the sentences are normalised here.
         """
+        return self._probabilities([normalize(text) for text in texts])
+
+    def _probabilities(self, normal: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
         parts: dict[str, list[npt.NDArray[np.float64]]] = {
             t.task.name: [np.empty((0, len(t.pipeline.classes_)))] for t in self.tasks
         }
         pipelines = [t.pipeline for t in self.tasks]
-        for start in range(0, len(texts), BATCH):
-            batch = [normalize(text) for text in texts[start : start + BATCH]]
+        for start in range(0, len(normal), BATCH):
+            batch = normal[start : start + BATCH]
             for t, found in zip(self.tasks, probabilities(pipelines, batch), strict=True):
                 parts[t.task.name].append(found)
         return {name: np.concatenate(found) for name, found in parts.items()}
@@ -162,8 +166,9 @@ class Bundle:
         DataFrame
             For each task its label (str), ``<task>_confidence`` (float, the calibrated probability
             of that label) and ``<task>_abstain`` (bool, the confidence is below the task's
-            threshold); the index of a Series or DataFrame is kept. Empty input gives an empty frame
-            with these columns.
+            threshold, or the sentence is not Kazakh); then ``script`` and ``language`` (str, see
+            `script.script_of` and `language.language_of`). The index of a Series or DataFrame is
+            kept. Empty input gives an empty frame with these columns.
         explain.Explained
             With `explain`: the frame as ``answers``, and an explanation a sentence and task.
 
@@ -177,20 +182,22 @@ class Bundle:
 
         texts = as_texts(data)
         columns: dict[str, Any] = {}
-        said = self.probabilities(texts)
+        normal, scripts = zip(*map(read, texts), strict=True) if texts else ((), ())
+        languages = np.array([language_of(text) for text in normal], dtype=object)
+        said = self._probabilities(normal)
         for t in self.tasks:
             name, probability = t.task.name, said[t.task.name]
             best = probability.argmax(axis=1)
             confidence = probability[np.arange(len(best)), best]
             columns[name] = np.array(self.classes(name), dtype=object)[best]
             columns[f"{name}_confidence"] = confidence
-            columns[f"{name}_abstain"] = confidence < t.threshold
+            columns[f"{name}_abstain"] = (confidence < t.threshold) | (languages != KAZAKH)
+        columns |= dict(zip(WRITING, (np.array(scripts, dtype=object), languages), strict=True))
         index = data.index if isinstance(data, pd.DataFrame | pd.Series) else None
         answers = pd.DataFrame(columns, columns=self.columns, index=index)
-        return self._explained(texts, answers) if explain else answers
+        return self._explained(normal, answers) if explain else answers
 
-    def _explained(self, texts: Sequence[str], answers: pd.DataFrame) -> Explained:
-        normal = [normalize(text) for text in texts]
+    def _explained(self, normal: Sequence[str], answers: pd.DataFrame) -> Explained:
         return Explained(
             answers,
             {
@@ -229,7 +236,9 @@ class Bundle:
         texts = as_texts([row.get(TEXT_COLUMN) for row in rows])
         groups = [str(row.get("article") or f"row {i}") for i, row in enumerate(rows)]
         reports = {}
-        probabilities = self.probabilities(texts)
+        normal = [normalize(text) for text in texts]
+        probabilities = self._probabilities(normal)
+        is_kazakh = np.array([language_of(text) == KAZAKH for text in normal])
         for t in progress(self.tasks, len(self.tasks)):
             true = [row.get(t.task.name) or None for row in rows]
             if all(label is None or label in t.task.excluded for label in true):
@@ -248,11 +257,13 @@ class Bundle:
             )
             unclear = np.array([label in t.task.excluded for label in true])
             clear = ~unclear & np.array([label is not None for label in true])
+            # No confidence in what is no Kazakh, as in `predict`.
+            confidence = probability.max(axis=1) * is_kazakh
             figures = abstention(
-                probability.max(axis=1)[clear],
+                confidence[clear],
                 np.array([p == g for p, g in zip(predicted, true, strict=True)])[clear],
                 t.threshold,
-                probability.max(axis=1)[unclear],
+                confidence[unclear],
             )
             reports[t.task.name] = replace(report, metrics=report.metrics | figures)
         if not reports:

@@ -22,8 +22,10 @@ import numpy.typing as npt
 
 from kaznews import npz
 from kaznews.errors import KaznewsError
+from kaznews.language import KAZAKH, WRITING, language_of
 from kaznews.terms import Analysis, char_ngrams
 from kaznews.text import NORMALIZATION, normalize
+from kaznews.text import read as read_text
 
 FORMAT = "kaznews-portable"
 FORMAT_VERSION = 2
@@ -213,20 +215,19 @@ class Model:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of a prediction, in order: each task's label, confidence, whether it abstains."""
+        """Columns of a prediction: each task's label, confidence, whether it abstains; WRITING."""
         return [
             c for t in self.tasks for c in (t.name, f"{t.name}_confidence", f"{t.name}_abstain")
-        ]
+        ] + [*WRITING]
 
     def classes(self, name: str) -> list[str]:
         """Return the class names of a task in the order of its probability columns."""
         return [c for t in self.tasks if t.name == name for c in t.classes]
 
-    def _rows(self, texts: Iterable[str]) -> Iterator[Floats]:
-        """Yield for each text the probabilities of all tasks side by side."""
-        for text in texts:
+    def _rows(self, normals: Iterable[str]) -> Iterator[Floats]:
+        """Yield for each normalised text the probabilities of all tasks side by side."""
+        for normal in normals:
             scores = np.zeros_like(self._intercept)
-            normal = normalize(text)
             for block in self._blocks:
                 block.add_scores(normal, scores)
             scores += self._intercept
@@ -244,7 +245,7 @@ class Model:
         KaznewsError
             One string instead of several, or a row that is no string.
         """
-        rows = [*self._rows(_checked(texts))]
+        rows = [*self._rows(map(normalize, _checked(texts)))]
         together = np.array(rows) if rows else np.empty((0, len(self._intercept)))
         return {
             task.name: together[:, start:end]
@@ -263,7 +264,8 @@ class Model:
         list of dict
             For each task its label (str), ``<task>_confidence`` (float, the calibrated
             probability of that label) and ``<task>_abstain`` (bool, the confidence is below the
-            task's threshold), in the order of `columns`.
+            task's threshold, or the sentence is not Kazakh), then ``script`` and ``language`` (see
+            `script.script_of` and `language.language_of`), in the order of `columns`.
 
         Raises
         ------
@@ -271,14 +273,18 @@ class Model:
             One string instead of several, or a row that is no string.
         """
         answers = []
-        for row in self._rows(_checked(texts)):
+        for text in _checked(texts):
+            normal, script = read_text(text)
+            language = language_of(normal)
+            (row,) = self._rows([normal])
             answer: dict[str, Any] = {}
             for task, start, end in zip(self.tasks, self._starts, self._ends, strict=True):
                 best = int(row[start:end].argmax())
                 answer[task.name] = task.classes[best]
                 confidence = float(row[start + best])
                 answer[f"{task.name}_confidence"] = confidence
-                answer[f"{task.name}_abstain"] = confidence < task.threshold
+                answer[f"{task.name}_abstain"] = confidence < task.threshold or language != KAZAKH
+            answer |= dict(zip(WRITING, (script, language), strict=True))
             answers.append(answer)
         return answers
 

@@ -11,10 +11,10 @@ import hashlib
 import re
 import unicodedata
 
-from kaznews.script import is_latin_kazakh, to_cyrillic
+from kaznews.script import LATIN_2018, LATIN_2021, script_of, to_cyrillic
 
 # Raised whenever `normalize` changes: an exported model says which normal form it was fitted on.
-NORMALIZATION = 1
+NORMALIZATION = 2
 
 # Soft hyphen, byte order mark, zero-width space: invisible, and they split words.
 _INVISIBLE = dict.fromkeys((0x00AD, 0xFEFF, 0x200B))
@@ -36,11 +36,11 @@ def _undo_lookalikes(match: re.Match[str]) -> str:
     return word if _LATIN.search(mapped) else mapped
 
 
-def normalize(text: str) -> str:
-    """Return the normal form of a sentence.
+def read(text: str) -> tuple[str, str]:
+    """Return the normal form of a sentence and the script it was written in.
 
     Unicode NFC; invisible characters deleted; no-break space to space; Latin look-alikes inside
-    Cyrillic words to their Cyrillic twins; a sentence in the Latin alphabet of 2021 to Cyrillic;
+    Cyrillic words to their Cyrillic twins; a sentence in a Latin alphabet of Kazakh to Cyrillic;
     white space collapsed and stripped. Case is kept: the vectorizers lower it.
 
     Parameters
@@ -50,8 +50,10 @@ def normalize(text: str) -> str:
 
     Returns
     -------
-    str
-        ``normalize(normalize(text)) == normalize(text)``.
+    normal : str
+        ``read(normal)[0] == normal``.
+    script : str
+        As `script.script_of` has it.
 
     Notes
     -----
@@ -62,11 +64,18 @@ def normalize(text: str) -> str:
     text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
     if not text.isascii():
         text = _LETTERS.sub(_undo_lookalikes, text)
-        if is_latin_kazakh(text):
-            text = to_cyrillic(text)
+    script = script_of(text)
+    if script in (LATIN_2021, LATIN_2018):
+        text = to_cyrillic(text, script)
+    if not text.isascii():
         # Mended letters may compose with a combining mark that followed the wrong one.
         text = unicodedata.normalize("NFC", text)
-    return " ".join(text.split())
+    return " ".join(text.split()), script
+
+
+def normalize(text: str) -> str:
+    """Return the normal form of a sentence alone (see `read`)."""
+    return read(text)[0]
 
 
 def text_hash(text: str) -> str:

@@ -14,8 +14,8 @@ from kaznews.root import ROOT
 PACKAGE = ROOT / "src" / "kaznews"
 # Data flows one way. A module may import those before it in this list, never one after it.
 ORDER = (
-    "root errors artifact payload script text npz terms runtime gold reading data split "
-    "estimators _tokens _ngrams _vocabulary features folds calibrate stock model scores "
+    "root errors artifact payload script text language npz terms runtime gold reading data "
+    "split estimators _tokens _ngrams _vocabulary features folds calibrate stock model scores "
     "evaluate gate slices yardsticks explain fit plots findings review report notes views "
     "provenance tracking ui sweep promotion predict export serve batches parts bulk cluster "
     "judge suggest settings audit search reader stream train cli"

@@ -22,6 +22,7 @@ COLUMNS = [
     "stance_economic_cooperation", "stance_economic_cooperation_confidence",
     "stance_economic_cooperation_abstain",
     "stance_trade_balance", "stance_trade_balance_confidence", "stance_trade_balance_abstain",
+    "script", "language",
 ]  # fmt: skip
 
 

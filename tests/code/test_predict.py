@@ -29,6 +29,7 @@ TEXTS = [
     "Ауданда өрт шығып, екі адам зардап шекті.",
 ]
 COLUMNS = [c for t in TASKS for c in (t.name, f"{t.name}_confidence", f"{t.name}_abstain")]
+COLUMNS += ["script", "language"]
 
 
 @pytest.fixture
@@ -90,6 +91,26 @@ def test_explain_returns_the_same_answers_and_what_carried_them(bundle: Bundle) 
     assert len(bundle.predict([], explain=True)) == 0
     with pytest.raises(KaznewsError, match="row 0 is not a string"):
         bundle.predict([None], explain=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "script", "language"),
+    [
+        ("Екі ел сауда айналымын арттыруға уағдаласты.", "cyrl", "kk"),
+        ("Qazaqstan eksportty ūlğaitty.", "latn", "kk"),
+        ("Qazaqstan eksportty ulǵaıtty.", "latn-2018", "kk"),
+        ("Стороны договорились увеличить товарооборот между двумя странами.", "cyrl", "ru"),
+        ("The two sides agreed to increase their trade.", "other", "other"),
+        ("100 500", "other", "und"),
+    ],
+)
+def test_script_and_language_stand_beside_and_what_is_no_kazakh_abstains(
+    bundle: Bundle, text: str, script: str, language: str
+) -> None:
+    sure = replace(bundle, tasks=tuple(replace(t, threshold=0.0) for t in bundle.tasks))
+    row = sure.predict([text]).iloc[0]
+    assert (row["script"], row["language"]) == (script, language)
+    assert {bool(row[f"{t.name}_abstain"]) for t in TASKS} == {language != "kk"}
 
 
 def test_an_evaluation_says_what_abstaining_comes_to(bundle: Bundle, small_file: Path) -> None:
@@ -305,4 +326,4 @@ def test_a_copied_model_folder_can_be_loaded(tracking_store: Path, tmp_path: Pat
 
     source = mlflow.artifacts.download_artifacts("models:/kaznews@champion")
     shutil.copytree(source, tmp_path / "copy")
-    assert load(str(tmp_path / "copy")).predict(TEXTS).shape == (3, 9)
+    assert load(str(tmp_path / "copy")).predict(TEXTS).shape == (3, len(COLUMNS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaznews.script import is_latin_kazakh, to_cyrillic
+from kaznews.script import script_of, to_cyrillic
 from kaznews.text import normalize
 
 
@@ -33,12 +33,34 @@ def test_words_are_read_back(latin: str, cyrillic: str) -> None:
         "Die Größe des Überschusses fällt.",
         "Қазақстан Qazaq Air әуекомпаниясын сатты",
         "iPhone 15 Pro",
+        "Příští rok bude vývoz české oceli výrazně nižší než dnes.",
+        "W tym roku słońce nie służy dobrze tańszym państwom.",
+        "Azərbaycan ilə Qazaxıstan arasında ticarət artıb.",
+        "Él también dijo que la economía está en riesgo según aquí.",
         "",
     ],
 )
 def test_other_languages_and_cyrillic_are_left_alone(text: str) -> None:
-    assert not is_latin_kazakh(text)
+    assert script_of(text) in ("cyrl", "other")
     assert normalize(text) == text
+
+
+@pytest.mark.parametrize(
+    ("latin", "cyrillic"),
+    [
+        ("Qazaqstan Respýblıkasynyń Prezıdenti", "Қазақстан Республикасының Президенті"),
+        ("Eńbek naryǵyndaǵy jaǵdaı ózgerdi", "Еңбек нарығындағы жағдай өзгерді"),
+        ("Saýda úsh ese artty, ıaǵnı rekord.", "Сауда үш есе артты, яғни рекорд."),
+        ("Ekonomıka mınıstri eksportty qoldaıtynyn aıtty, dep habarlaıdy agenttigi «Ý»",
+         "Экономика министрі экспортты қолдайтынын айтты, деп хабарлайды агенттігі «У»"),
+        ("Álem chempıony ıapon sportshysy boldy ǵoı", "Әлем чемпионы япон спортшысы болды ғой"),
+        ("Jahandyq kompanıalar, shahar ákimi, jıhaz ben qaharman týraly Qytaıdyń pikiri",
+         "Жаһандық компаниялар, шаһар әкімі, жиһаз бен қаһарман туралы Қытайдың пікірі"),
+    ],
+)  # fmt: skip
+def test_words_with_acutes_are_read_back(latin: str, cyrillic: str) -> None:
+    assert script_of(latin) == "latn-2018"
+    assert normalize(latin) == cyrillic
 
 
 def test_normalizing_reads_latin_sentences() -> None:
