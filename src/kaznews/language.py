@@ -38,15 +38,12 @@ _RUSSIAN_ENDING = re.compile(
     "(?:ого|ому|ему|ый|ая|яя|ое|ые|ых|ыми|ими|ую|юю|ть|ться|тся|лся|лась|лись|ает|яет|ует|ения"
     "|ение|ений|остью|ости|ость|ство|ства|ами|ями)$"
 )
-# Words of neighbours written with letters that Kazakh has too.
+# Words of neighbours written with letters that Kazakh has too, and that are no Kazakh words:
+# Ukrainian, Belarusian, Tajik, Kyrgyz, Tatar, Mongolian.
 _NEIGHBOUR_WORDS = frozenset(
-    "та що як від під який яка які його він вона вони але бути "  # Ukrainian
-    "што як гэта яго або для пры быў была "  # Belarusian
-    "ва бо дар аз ки бо ин он "  # Tajik
-    "жана менен үчүн болгон эле деп "  # Kyrgyz
-    "белән һәм өчен бу иде буенча "  # Tatar
-    "болон нь байна юм гэж ба улсын".split()  # Mongolian
-) - {"та", "деп", "бу", "ин", "он", "ба", "ки", "юм"}
+    "що як від під який яка які його вона вони але бути што гэта яго або пры ва бо дар аз жана "
+    "менен үчүн болгон эле белән өчен иде буенча болон нь байна гэж улсын".split()
+)
 # Endings of Kazakh words, for the rare sentence without telling letters.
 _KAZAKH_ENDING = re.compile(
     "..(?:ді|ті|сі|рі|гі|іп|тін|ген|кен|лар|дар|тар|лер|дер|тер|ды|ты|ып|ап|еп|сы|дан|тан|нан|да|де"
