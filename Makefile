@@ -18,10 +18,10 @@ PORT ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: results bench lock clean
+.PHONY: results bench lock clean encoder test-encoder
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic classifier=sgd"
 	@$(BIN)/python -m kaznews.train $(ARGS)
@@ -29,8 +29,14 @@ train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic cla
 test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
+test-encoder: $(VENV)/.test $(VENV)/.encoder ## the tests of the real encoder alone
+	@$(BIN)/python -m pytest -n 0 tests/encoder $(ARGS)
+
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+encoder: $(VENV)/.train $(VENV)/.encoder ## install the encoder of features=encoder
+	@echo "the encoder is installed: make train ARGS=features=encoder_char_wb"
 
 ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained
 	@$(BIN)/kaznews ui --port $(PORT)
@@ -78,6 +84,8 @@ lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra bench -c requirements.lock \
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-bench.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra encoder -c requirements.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-encoder.lock
 
 clean: ## remove the environment and caches; keeps experiments
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -100,6 +108,11 @@ $(VENV)/.test: requirements-dev.lock $(VENV)/.train
 	@touch $@
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.train
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.encoder: requirements-encoder.lock $(VENV)/.train
 	@echo "installing the packages of $< into $(VENV) …"
 	@$(BIN)/python -m pip install -q --require-hashes -r $<
 	@touch $@

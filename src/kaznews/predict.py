@@ -18,6 +18,7 @@ from kaznews.model import (
     TEXT_COLUMN,
     TRUSTED_TYPES,
     accelerated,
+    check_encoders,
     compact,
     forget_dicts,
     probabilities,
@@ -251,6 +252,7 @@ class Bundle:
                 # Our own list, never the one in the file.
                 path = folder / f"{task.name}.skops"
                 pipeline = skops.io.load(path, trusted=TRUSTED_TYPES)
+                check_encoders(pipeline)
                 tasks.append(BundleTask(task, accelerated(pipeline)))
             seen = np.load(folder / SEEN, allow_pickle=False)
         except UntrustedTypesFoundException as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Report, flat_metrics, text_table
-from kaznews.model import TRUSTED_TYPES, FittedTask, forget_dicts
+from kaznews.model import TRUSTED_TYPES, FittedTask, encoders_of, forget_dicts
 from kaznews.provenance import git_commit, is_alive, this_process
 from kaznews.root import ROOT
 
@@ -303,9 +303,12 @@ def log_summary(task: Task, reports: Mapping[str, Report], majority: Mapping[str
     mlflow.log_metrics(flat)
 
 
-def _requirements(*packages: str) -> list[str]:
+def _requirements(*pipelines: Any) -> list[str]:
+    """Return the packages that pipelines need, the backends of their encoders among them."""
     from importlib.metadata import version
 
+    packages = ["mlflow", "scikit-learn", "skops", "pandas"]
+    packages += sorted({e.backend for pipeline in pipelines for e in encoders_of(pipeline)})
     return [f"{package}=={version(package)}" for package in packages]
 
 
@@ -331,7 +334,7 @@ def _log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
                 inputs=Schema([ColSpec("string", "text")]), outputs=Schema([ColSpec("string")])
             ),
             input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
-            pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
+            pip_requirements=_requirements(pipeline),
             params={key: str(value) for key, value in params.items()},
         )
     return str(info.model_id)
@@ -362,7 +365,7 @@ def log_bundle(bundle: Any, files: Sequence[Path] = ()) -> str:
             data_path=str(Path(folder) / "bundle"),
             signature=ModelSignature(outputs=Schema(outputs)),
             input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
-            pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
+            pip_requirements=_requirements(*(t.pipeline for t in bundle.tasks)),
         )
     return str(info.model_id)
 
