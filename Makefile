@@ -22,16 +22,19 @@ OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: serve soak language results bench lock clean test-ray
+.PHONY: serve soak language results bench lock clean encoder test-ray test-encoder
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(VENV)/.train $(if $(findstring parallel=ray,$(ARGS)),$(VENV)/.ray) ## train, evaluate, log and register; ARGS="task=topic classifier=sgd"
 	@$(BIN)/python -m kaznews.train $(ARGS)
 
 test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-encoder: $(VENV)/.test $(VENV)/.encoder ## the tests of the real encoder alone
+	@$(BIN)/python -m pytest -n 0 tests/encoder $(ARGS)
 
 test-ray: $(VENV)/.test $(VENV)/.ray ## install Ray and test on a cluster of two nodes, one of them killed
 	@$(BIN)/python -m pytest tests/ray $(ARGS)
@@ -46,6 +49,9 @@ ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained; OPEN=
 serve: $(VENV)/.train ## answer over HTTP on HOST:PORT; WORKERS=2 MODEL=kaznews.npz
 	@$(BIN)/kaznews serve --host $(HOST) --port $(or $(PORT),5001) --workers $(WORKERS) \
 	  --model "$(MODEL)" $(ARGS)
+
+encoder: $(VENV)/.train $(VENV)/.encoder ## install the encoder of features=encoder
+	@echo "the encoder is installed: make train ARGS=features=encoder_char_wb"
 
 predict: export KAZNEWS_TEXT := $(value TEXT)
 predict: $(VENV)/.train ## label one sentence with the champion; TEXT="…"
@@ -100,6 +106,8 @@ lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra ray --extra ray-launcher \
 	  -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header \
 	  -o requirements-ray.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra encoder -c requirements.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-encoder.lock
 
 clean: ## remove the environment and caches; keeps experiments
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -130,4 +138,9 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.train
 $(VENV)/.ray: requirements-ray.lock $(VENV)/.train
 	@echo "installing the packages of $< into $(VENV) …"
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.encoder: requirements-encoder.lock $(VENV)/.train
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r $<
 	@touch $@

@@ -55,7 +55,10 @@ def _analysis(vectorizer: Any, where: str) -> Analysis:
 
     followed = (sk.CountVectorizer, sk.TfidfVectorizer)
     if type(vectorizer) not in (*followed, features.CountVectorizer, features.TfidfVectorizer):
-        reason = {"HashingVectorizer": " (hashing keeps no vocabulary)"}
+        reason = {
+            "HashingVectorizer": " (hashing keeps no vocabulary)",
+            "SentenceEncoder": " (the encoder itself would have to come along)",
+        }
         name = type(vectorizer).__name__
         raise KaznewsError(
             f"cannot export {where}: it reads text with {name}{reason.get(name, '')}; "

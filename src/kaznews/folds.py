@@ -18,22 +18,42 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.int64]
 
 
+def _parts(vectorizer: Any) -> list[Any]:
+    from sklearn.pipeline import FeatureUnion
+
+    union = isinstance(vectorizer, FeatureUnion)
+    return [part for _, part in vectorizer.transformer_list] if union else [vectorizer]
+
+
+def encoders(vectorizer: Any) -> list[Any]:
+    """Return the sentence encoders among the parts of a vectorizer or union of them."""
+    # By name first: importing the encoder's module for every vectorizer is not free.
+    named = [part for part in _parts(vectorizer) if type(part).__name__ == "SentenceEncoder"]
+    if not named:
+        return []
+    from kaznews.encoder import SentenceEncoder
+
+    return [part for part in named if isinstance(part, SentenceEncoder)]
+
+
 def tokenize(texts: Sequence[str], vectorizer: Any) -> Any:
     """Return texts that can be indexed by arrays of rows, analysed once where that is possible.
+
+    Sentence encoders embed all texts here, on all cores: folds then find them in the cache.
 
     Returns
     -------
     features.TokenizedCorpus or ndarray of object
-        The former if all vectorizers are those of `kaznews.features` and accelerated; each fit on
-        rows of it equals a fit on their texts alone.
+        The former if all vectorizers but encoders are those of `kaznews.features` and accelerated;
+        each fit on rows of it equals a fit on their texts alone.
     """
-    from sklearn.pipeline import FeatureUnion
-
     from kaznews import features
 
-    union = isinstance(vectorizer, FeatureUnion)
-    parts = [part for _, part in vectorizer.transformer_list] if union else [vectorizer]
-    if all(isinstance(part, features.CountVectorizer) for part in parts):
+    embedding = encoders(vectorizer)
+    for encoder in embedding:
+        encoder.embed(texts)
+    parts = [part for part in _parts(vectorizer) if part not in embedding]
+    if parts and all(isinstance(part, features.CountVectorizer) for part in parts):
         try:
             return features.TokenizedCorpus(texts, *parts)
         except ValueError:
@@ -88,9 +108,10 @@ class FoldCache:
 
     def matrices(self, vectorizer: Any, texts: Any, kept: Rows, held_out: Rows) -> tuple[Any, Any]:
         """Return what `fold_matrices` returns, computed at most once a vectorizer and rows."""
-        # The texts are not hashed: the key stands for them.
+        # The texts are not hashed: the key stands for them, and for what no parameter says.
         cached = self._memory().cache(fold_matrices, ignore=["texts"])
-        found: tuple[Any, Any] = cached(vectorizer, texts, kept, held_out, self.key)
+        key = "-".join([self.key, *(e.current_version() for e in encoders(vectorizer))])
+        found: tuple[Any, Any] = cached(vectorizer, texts, kept, held_out, key)
         return found
 
     def shrink(self) -> None:

@@ -17,13 +17,15 @@ import numpy.typing as npt
 
 from kaznews.calibrate import AUTO, Calibration, calibrate, fit_threshold, softmax
 from kaznews.errors import KaznewsError
-from kaznews.folds import fold_matrices
+from kaznews.folds import encoders, fold_matrices
 from kaznews.stock import EPSILON, calibrated, linear
 
 TEXT_COLUMN = "text"
 # All that a saved model may hold beyond what skops trusts by itself: two parts of scikit-learn's
-# own calibration, and the training matrix of neighbour classifiers. None of them runs code.
+# own calibration, and the training matrix of neighbour classifiers; and our encoder, which is
+# checked once it is loaded (`check_encoders`). None of them runs code.
 TRUSTED_TYPES = [
+    "kaznews.encoder.SentenceEncoder",
     "scipy.sparse._csr.csr_matrix",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._TemperatureScaling",
@@ -364,6 +366,8 @@ def compact(vectorizer: Any) -> Any:
     if isinstance(vectorizer, FeatureUnion):
         parts = [(name, compact(part)) for name, part in vectorizer.transformer_list]
         return FeatureUnion(parts, transformer_weights=vectorizer.transformer_weights)
+    if encoders(vectorizer):
+        return vectorizer.without_cache()
     if not isinstance(vectorizer, CountVectorizer):
         return vectorizer
     terms = vectorizer.get_feature_names_out().tolist()
@@ -395,6 +399,19 @@ def vectorizers(pipeline: Any) -> list[Any]:
     if isinstance(vectorizer, FeatureUnion):
         return [part for _, part in vectorizer.transformer_list]
     return [vectorizer]
+
+
+def encoders_of(pipeline: Any) -> list[Any]:
+    """Return the sentence encoders of a pipeline that `train_task` made."""
+    return encoders(_vectorizer(pipeline))
+
+
+def check_encoders(pipeline: Any) -> None:
+    """Refuse a loaded pipeline whose encoders are not ours or cannot run here; KaznewsError."""
+    for found in encoders_of(pipeline):
+        from kaznews.encoder import check_loaded
+
+        check_loaded(found)
 
 
 def forget_dicts(pipeline: Any) -> None:

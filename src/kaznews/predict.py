@@ -23,6 +23,7 @@ from kaznews.model import (
     TEXT_COLUMN,
     TRUSTED_TYPES,
     accelerated,
+    check_encoders,
     compact,
     forget_dicts,
     probabilities,
@@ -346,9 +347,12 @@ def _read_pipeline(path: Path, task: Task) -> Any:
         unknown = {str(c) for c in pipeline.classes_} - set(task.labels)
         if unknown:
             raise ValueError(f"it answers {', '.join(sorted(unknown)):.100}")
+        check_encoders(pipeline)
         return accelerated(pipeline)
     except UntrustedTypesFoundException as error:
         raise KaznewsError(f"refused to load {path.name} of the bundle: {error}") from None
+    except KaznewsError:
+        raise
     except Exception as error:
         # A foreign or damaged file makes zipfile, json, NumPy and skops raise whatever they have.
         raise KaznewsError(

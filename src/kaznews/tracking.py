@@ -14,7 +14,7 @@ from typing import Any
 from kaznews.data import SPLITS, Corpus, Task
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import Report, flat_metrics
-from kaznews.model import TRUSTED_TYPES, FittedTask, forget_dicts
+from kaznews.model import TRUSTED_TYPES, FittedTask, encoders_of, forget_dicts
 from kaznews.notes import EXPERIMENT
 from kaznews.provenance import git_commit, is_alive, this_process
 from kaznews.root import ROOT
@@ -335,9 +335,12 @@ def log_summary(
     )
 
 
-def _requirements(*packages: str) -> list[str]:
+def _requirements(*pipelines: Any) -> list[str]:
+    """Return the packages that pipelines need, the backends of their encoders among them."""
     from importlib.metadata import version
 
+    packages = ["mlflow", "scikit-learn", "skops", "pandas"]
+    packages += sorted({e.backend for pipeline in pipelines for e in encoders_of(pipeline)})
     return [f"{package}=={version(package)}" for package in packages]
 
 
@@ -363,7 +366,7 @@ def log_pipeline(pipeline: Any, name: str, params: Mapping[str, Any]) -> str:
                 inputs=Schema([ColSpec("string", "text")]), outputs=Schema([ColSpec("string")])
             ),
             input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
-            pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
+            pip_requirements=_requirements(pipeline),
             params={key: str(value) for key, value in params.items()},
             metadata=dict(params),
         )
@@ -395,7 +398,7 @@ def log_bundle(bundle: Any, files: Sequence[Path] = ()) -> str:
             data_path=str(Path(folder) / "bundle"),
             signature=ModelSignature(outputs=Schema(outputs)),
             input_example=DataFrame({"text": [INPUT_EXAMPLE]}),
-            pip_requirements=_requirements("mlflow", "scikit-learn", "skops", "pandas"),
+            pip_requirements=_requirements(*(t.pipeline for t in bundle.tasks)),
             metadata={"abstain_thresholds": {t.task.name: t.threshold for t in bundle.tasks}},
         )
     return str(info.model_id)
@@ -404,9 +407,8 @@ def log_bundle(bundle: Any, files: Sequence[Path] = ()) -> str:
 @contextlib.contextmanager
 def _quiet_mlflow() -> Iterator[None]:
     """Hold back MLflow's warnings about what we do on purpose (they are about each model)."""
-    loggers = [
-        logging.getLogger(n) for n in ("mlflow.models.model", "mlflow.pyfunc", "mlflow.sklearn")
-    ]
+    names = ("mlflow.models.model", "mlflow.pyfunc", "mlflow.sklearn")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
