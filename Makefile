@@ -19,16 +19,22 @@ OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: results bench lock clean
+.PHONY: test-browser screenshots results bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(VENV)/.train ## train, evaluate, log and register; ARGS="task=topic classifier=sgd"
 	@$(BIN)/python -m kaznews.train $(ARGS)
 
 test: $(VENV)/.test lint ## lint, types and all tests; ARGS="-k text" for some
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-browser: $(VENV)/.browser ## MLflow's pages in a real browser (Chromium in PATH, or CHROMIUM=…)
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
+screenshots: $(VENV)/.browser ## take README's pictures of MLflow anew, from the same tests
+	@KAZNEWS_SCREENSHOTS=docs $(BIN)/python -m pytest tests/browser $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -79,6 +85,8 @@ lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra bench -c requirements.lock \
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-bench.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra browser -c requirements-dev.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-browser.lock
 
 clean: ## remove the environment and caches; keeps experiments
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -101,6 +109,11 @@ $(VENV)/.test: requirements-dev.lock $(VENV)/.train
 	@touch $@
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.train
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.browser: requirements-browser.lock $(VENV)/.test
 	@echo "installing the packages of $< into $(VENV) …"
 	@$(BIN)/python -m pip install -q --require-hashes -r $<
 	@touch $@

@@ -20,6 +20,11 @@ SEVERAL_TASKS = frozenset(TAG_PREFIX + key for key in (ALL_RUNS, CONTEST))
 MAIN = {part: f"main_{part}" for part in ("cv", "dev", "test")}
 # Tag of the runs whose bundle holds an alias: champion, challenger, previous.
 ALIAS_TAG = "alias"
+# The columns that MLflow always shows, and their pixels.
+WIDTHS = {"attributes.`Run Name`": 250, "attributes.`Created`": 130, "attributes.`Duration`": 75}
+_ALIASES = f"tags.`{ALIAS_TAG}`"
+# Labels that get a chart: a tag holds 20,000 characters.
+_CHARTS = 20
 _NEWEST = "attributes.start_time"
 
 
@@ -54,11 +59,11 @@ def saved_views(tasks: Sequence[Task]) -> dict[str, str]:
     main = [_metric(name) for name in MAIN.values()]
     views = [
         # MLflow nests children only under runs in the order of time and without a filter.
-        _view(ALL_RUNS, "All runs", [_tag(ALIAS_TAG), *chosen, *main, *above]),
+        _view(ALL_RUNS, "All runs", [_ALIASES, *main, *above, *chosen]),
         _view(
             CONTEST,
             "Champion against challenger",
-            [_tag(ALIAS_TAG), *chosen, *main, *above, _tag("promoted")],
+            [_ALIASES, *main, *above, _tag("promoted"), *chosen],
             where=f"tags.{ALIAS_TAG} LIKE '%'",
             by=_metric(MAIN["dev"]),
             charts=[*(summary_metric(t, part) for t in tasks for part in ("dev", "test"))],
@@ -77,7 +82,7 @@ def saved_views(tasks: Sequence[Task]) -> dict[str, str]:
                 [*chosen, *(_metric(name) for name in scores)],
                 where=f"tags.kind = 'task' AND tags.task = '{task.name}'",
                 by=_metric(scores[0]),
-                charts=[*scores[:7], *(f"test_f1_{label}" for label in task.labels)],
+                charts=[*scores[:7], *(f"test_f1_{label}" for label in task.labels[:_CHARTS])],
             )
         )
     # The list of views is sorted by these times, the latest first.
@@ -112,9 +117,14 @@ def _view(
         "orderByKey": by,
         "orderByAsc": False,
         "selectedColumns": list(columns),
+        # Tags would stand behind all metrics, outside of the window.
+        "columnOrder": [*WIDTHS, *columns],
+        "columnWidths": {c: 155 if c == _ALIASES else 105 for c in columns} | WIDTHS,
     }
     if charts:
         section = f"{key}-section"
+        # Without it MLflow sorts the sections by name, those of slices and curves first.
+        state["isAccordionReordered"] = True
         state["compareRunSections"] = [
             {"uuid": section, "name": name, "display": True, "isReordered": False}
         ]
