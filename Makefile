@@ -23,9 +23,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
 .PHONY: serve soak language results bench lock clean encoder test-ray test-encoder
+.PHONY: test-browser screenshots
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(VENV)/.train $(if $(findstring parallel=ray,$(ARGS)),$(VENV)/.ray) ## train, evaluate, log and register; ARGS="task=topic classifier=sgd"
 	@$(BIN)/python -m kaznews.train $(ARGS)
@@ -38,6 +39,12 @@ test-encoder: $(VENV)/.test $(VENV)/.encoder ## the tests of the real encoder al
 
 test-ray: $(VENV)/.test $(VENV)/.ray ## install Ray and test on a cluster of two nodes, one of them killed
 	@$(BIN)/python -m pytest tests/ray $(ARGS)
+
+test-browser: $(VENV)/.browser ## MLflow's pages in a real browser (Chromium in PATH, or CHROMIUM=…)
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
+screenshots: $(VENV)/.browser ## take README's pictures of MLflow anew, from the same tests
+	@KAZNEWS_SCREENSHOTS=docs $(BIN)/python -m pytest tests/browser $(ARGS)
 
 lint: $(VENV)/.test ## ruff, mypy and hadolint alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -108,6 +115,8 @@ lock: $(VENV)/.test ## resolve the lock files anew from pyproject.toml
 	  -o requirements-ray.lock
 	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra encoder -c requirements.lock \
 	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-encoder.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra build --extra browser -c requirements-dev.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-header -o requirements-browser.lock
 
 clean: ## remove the environment and caches; keeps experiments
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -141,6 +150,11 @@ $(VENV)/.ray: requirements-ray.lock $(VENV)/.train
 	@touch $@
 
 $(VENV)/.encoder: requirements-encoder.lock $(VENV)/.train
+	@echo "installing the packages of $< into $(VENV) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.browser: requirements-browser.lock $(VENV)/.test
 	@echo "installing the packages of $< into $(VENV) …"
 	@$(BIN)/python -m pip install -q --require-hashes -r $<
 	@touch $@

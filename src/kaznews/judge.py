@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from kaznews.data import Corpus
 from kaznews.errors import KaznewsError
 from kaznews.fit import TaskResult
 from kaznews.gate import Answers, Contest, Decision, Limits, decide, incomparable, refuse
-from kaznews.notes import BUNDLE_ABOUT, bundle_card
+from kaznews.notes import BUNDLE_ABOUT
 from kaznews.predict import DEFAULT_MODEL, Bundle, load
 from kaznews.split import Split
 
@@ -125,10 +125,10 @@ def submit(
     split: Split,
     limits: Limits,
     *,
-    title: str,
-    facts: Mapping[str, str],
     seed: int,
     versions: Mapping[str, int],
+    facts: Mapping[str, str] | None = None,
+    card: Callable[[Decision], str] = str,
 ) -> tuple[int, Decision]:
     """Register a logged bundle, judge it, and make it champion if it has won.
 
@@ -139,12 +139,12 @@ def submit(
     ----------
     model_id : str
         Of the logged bundle.
-    title : str
-        Name of the run.
-    facts : mapping
-        Tags of the version beside those of the decision.
     versions : mapping of registered name to version
         The task models in the bundle.
+    facts : mapping, optional
+        Tags of the version beside those of the decision.
+    card : callable
+        Makes the description of the version from the decision.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def submit(
         )
         tracking.tag("promoted", str(decision.promote).lower())
         members = {f"{promotion.VERSION_PREFIX}{name}": str(v) for name, v in versions.items()}
-        tags = {**facts, **members}
+        tags = {**(facts or {}), **members}
         tags["decision"] = str(decision)
         if decision.saw:
             tags[promotion.SAW_TAG] = decision.saw
@@ -175,7 +175,7 @@ def submit(
             model_id,
             tracking.BUNDLE_NAME,
             tags,
-            card=bundle_card(title, results, corpus, split, versions, decision),
+            card=card(decision),
             about=BUNDLE_ABOUT,
         )
         if decision.promote:

@@ -45,7 +45,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    # MLflow draws tables without any space between columns.
+    return "\n".join(f"| {' &ensp;| '.join(line)} |" for line in cells)
 
 
 def link(name: str, version: int) -> str:

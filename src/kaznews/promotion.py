@@ -144,8 +144,8 @@ def mark_runs() -> None:
     experiments = set()
     for run_id, names in held.items():
         with contextlib.suppress(registry_error()):
-            client.set_tag(run_id, ALIAS_TAG, ", ".join(names))
             experiments.add(client.get_run(run_id).info.experiment_id)
+            client.set_tag(run_id, ALIAS_TAG, ", ".join(names))
     if not experiments:
         return
     for run in client.search_runs(list(experiments), f"tags.{ALIAS_TAG} LIKE '%'"):

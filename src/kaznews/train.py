@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from kaznews.fit import TaskResult, run_task
 from kaznews.folds import FoldCache, tokenize
 from kaznews.gate import Decision
 from kaznews.judge import origins, submit
-from kaznews.notes import model_about, run_note, task_card, task_note
+from kaznews.notes import bundle_card, model_about, run_note, task_card, task_note
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.provenance import environment_tags
 from kaznews.report import render
@@ -247,10 +248,10 @@ def _conclude(
         corpus,
         split,
         settings.gate,
-        title=title,
-        facts=facts,
         seed=settings.seed,
         versions=versions,
+        facts=facts,
+        card=partial(bundle_card, title, results, corpus, split, dict(versions)),
     )
     versions[tracking.BUNDLE_NAME] = version
     return Outcome(tuple(results), run_id, versions, decision)

@@ -67,6 +67,28 @@ def test_promotion_keeps_the_old_champion_as_previous_with_its_task_models(regis
         assert who(registry, name) == {"champion": 2, "previous": 3}
 
 
+def test_the_runs_of_bundles_say_which_aliases_they_hold(registry: Any) -> None:
+    run_id = registry.get_model_version("kaznews", "1").run_id
+    experiment = registry.get_run(run_id).info.experiment_id
+    other = registry.create_run(experiment).info.run_id
+    source = registry.get_model_version("kaznews", "1").source
+    registry.create_model_version("kaznews", source, run_id=other)
+
+    def held(run: str) -> str | None:
+        return registry.get_run(run).data.tags.get("alias")
+
+    promotion.mark_runs()
+    # The challenger is version 3: the same model, of the same run.
+    assert (held(run_id), held(other)) == ("challenger, champion", None)
+    promotion.promote(4)
+    assert (held(run_id), held(other)) == ("challenger, previous", "champion")
+    registry.delete_run(run_id)
+    promotion.promote(2)
+    assert held(other) == "previous"
+    promotion.promote(3)
+    assert held(other) is None
+
+
 def test_promoting_the_champion_again_forgets_nothing(registry: Any) -> None:
     promotion.promote(2)
     promotion.promote(2)

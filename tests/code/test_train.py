@@ -14,7 +14,10 @@ import pytest
 from tests.conftest import TASKS, run_train, store_environment
 
 from kaznews.data import load
+from kaznews.notes import EXPERIMENT, USE
 from kaznews.reading import Source
+from kaznews.tracking import task_model_name
+from kaznews.views import MAIN
 
 QUICK = ["data=files", "experiment=quick", "+features.max_features=500"]
 
@@ -97,9 +100,9 @@ def test_tables_hold_every_test_sentence_and_the_surest_errors(tracking_store: P
     run = next(r for r in runs(tracking_store) if r.data.tags.get("task") == "topic")
     # What the UI lists as tables.
     shown = json.loads(run.data.tags["mlflow.loggedArtifacts"])
-    names = ("test_sentences.json", "confident_errors.json", "slices.json")
+    names = ("test_sentences.json", "confident_errors.json", "label_audit.json", "slices.json")
     assert {(a["path"], a["type"]) for a in shown} == {(name, "table") for name in names}
-    table, errors, _ = (
+    table, errors, audited, _ = (
         pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{name}"))
         for name in names
     )
@@ -110,6 +113,55 @@ def test_tables_hold_every_test_sentence_and_the_surest_errors(tracking_store: P
     assert not errors["right"].any()
     assert errors["confidence"].is_monotonic_decreasing
     assert errors["confidence"].max() == table.loc[~table["right"], "confidence"].max()
+    # The labels of training, never those of test.
+    assert (audited["given"] != audited["suggested"]).all()
+    assert audited["score"].is_monotonic_increasing
+    assert not set(audited["id"]) & set(table["id"])
+
+
+def test_every_run_has_the_columns_by_which_runs_are_compared(store: Path) -> None:
+    for run in runs(store):
+        assert set(MAIN.values()) <= set(run.data.metrics)
+        assert {"data", "data_digest", "features", "classifier", "kind"} <= set(run.data.tags)
+    metrics = metrics_of(store)
+    for name in MAIN.values():
+        of_tasks = [metrics[task.name][name] for task in TASKS]
+        assert metrics["parent"][name] == pytest.approx(sum(of_tasks) / 3)
+
+
+def test_the_bundle_has_the_metrics_of_its_run_each_with_its_dataset(store: Path) -> None:
+    parent = next(r for r in runs(store) if r.data.tags["kind"] == "parent")
+    (output,) = parent.outputs.model_outputs
+    found = {m.key: m for m in client(store).get_logged_model(output.model_id).metrics}
+    for part, name in MAIN.items():
+        assert found[name].value == parent.data.metrics[name]
+        expected = "train" if part == "cv" else part
+        assert found[name].dataset_name == f"files-{expected}"
+        assert found[name].dataset_digest == parent.data.tags["data_digest"]
+
+
+def test_runs_models_and_versions_say_what_they_are(store: Path) -> None:
+    c = client(store)
+    for run in runs(store):
+        note = run.data.tags["mlflow.note.content"]
+        name = run.data.tags.get("task")
+        for task in TASKS:
+            if name in (task.name, None):
+                prefix = "" if name else f"{task.name}_"
+                value = run.data.metrics[f"{prefix}test_{task.main_metric}"]
+                assert f"{value:.3f}" in note.partition("Registered")[0]
+                assert f"](#/models/{task_model_name(task.name)}/versions/1)" in note
+        assert "](#/models/kaznews/versions/1)" in note
+        assert run.data.tags["data_digest"] in note
+    for model in c.search_registered_models():
+        assert model.description
+        version = c.get_model_version(model.name, "1")
+        for words in (USE, "**Licence of the training text**\n\nNot stated.", "length: 9-14 words"):
+            assert words in version.description
+        assert version.tags["data"] == "files"
+    experiment = c.get_experiment_by_name("kaznews")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment.tags["mlflow.note.content"] == EXPERIMENT
 
 
 def test_the_parent_run_has_one_page_that_needs_no_network(tracking_store: Path) -> None:
@@ -199,6 +251,7 @@ def test_two_jobs_of_a_sweep_share_a_fresh_store_and_one_parent(
     assert len(jobs) == 2
     assert {r.info.status for r in found} == {"FINISHED"}
     assert "classifier=complement_nb" in done.stdout
+    assert "classifier=complement_nb" in sweep.data.tags["mlflow.note.content"]
     assert len([r for r in found if r.data.tags.get("task") == "topic"]) == 2
     assert client(tmp_path).search_registered_models() == []
 
