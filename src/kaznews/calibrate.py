@@ -217,14 +217,17 @@ def calibrate(
         Column of the true class.
     fold : ndarray of int, shape (n_samples,)
     method : str
-        One of METHODS, or AUTO: the best by log-loss (see `choose`).
+        One of METHODS, or AUTO: the best by log-loss (see `choose`) of those whose labels have no
+        lower macro-F1 than the uncalibrated ones, out of fold.
     response : ndarray, shape (n_samples, n_classes), optional
         What isotonic curves are asked about, where it is not `scores`.
     """
+    from sklearn.metrics import f1_score
+
     check_method(method)
     response = scores if response is None else response
     rows = np.arange(len(target))
-    probabilities, losses = {}, {}
+    probabilities, losses, macro_f1 = {}, {}, {}
     for name in METHODS if method == AUTO else (method,):
         found = np.empty_like(scores)
         for k in np.unique(fold):
@@ -233,7 +236,11 @@ def calibrate(
             found[out] = fitted.probabilities(scores[out], response[out])
         probabilities[name] = found
         losses[name] = -np.log(np.clip(found[rows, target], np.finfo(np.float64).eps, 1.0))
-    chosen = choose(losses)
+        macro_f1[name] = f1_score(target, found.argmax(axis=1), average="macro", zero_division=0)
+    # Isotonic curves put the shares of classes back in that `class_weight` has taken out: a better
+    # log-loss, bought with the labels of rare classes, is no better calibration.
+    first = next(iter(macro_f1.values()))
+    chosen = choose({name: loss for name, loss in losses.items() if macro_f1[name] >= first})
     return Calibrated(
         fit_calibration(chosen, scores, response, target),
         probabilities[chosen],

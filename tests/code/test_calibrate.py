@@ -98,6 +98,19 @@ def test_the_choice_is_what_the_scores_need(distort: Any, best: str) -> None:
     assert list(alone.losses) == [best]
 
 
+def test_a_better_log_loss_is_not_bought_with_the_labels_of_a_rare_class() -> None:
+    """A margin that favours the rare class on purpose: isotonic curves would take that back."""
+    generator = np.random.default_rng(0)
+    target = (generator.random(4000) < 0.2).astype(np.int64)
+    margin = 2 * target - 1 + generator.normal(scale=2.0, size=4000)
+    scores = np.column_stack([np.zeros(4000), 0.1 * margin])
+    fold = np.arange(4000) % 5
+    found = calibrate(scores, target, fold)
+    assert found.losses["isotonic"] < found.losses["temperature"] - 0.05
+    assert found.calibration.method == "temperature"
+    assert calibrate(scores, target, fold, method="isotonic").calibration.method == "isotonic"
+
+
 def test_a_freer_calibration_must_be_better_by_more_than_chance() -> None:
     losses = {"none": np.array([1.0, 1, 1, 1]), "temperature": np.array([0.7, 0.8, 0.7, 0.8])}
     assert choose(losses) == "temperature"
@@ -159,7 +172,7 @@ def test_the_saved_pipeline_has_the_calibration_that_was_fitted(
     ]
     forget_dicts(fitted.pipeline)
     stored = skops.io.dumps(fitted.pipeline)
-    assert len(TRUSTED_TYPES) == 3
+    assert len(TRUSTED_TYPES) == 4
     loaded = skops.io.loads(stored, trusted=TRUSTED_TYPES)
     assert (loaded.predict_proba(pd.DataFrame({"text": NEW})) == said).all()
 
