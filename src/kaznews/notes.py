@@ -43,10 +43,13 @@ LONGEST = 5000
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
-    # MLflow draws tables without any space between columns.
-    return "\n".join(f"| {' &ensp;| '.join(line)} |" for line in cells)
+    lines = []
+    for line in (head, *rows):
+        cells = (cell.replace("|", "\\|").replace("\n", " ") for cell in line)
+        # MLflow draws tables without any space between columns.
+        lines.append(f"| {' &ensp;| '.join(cells)} |")
+    lines.insert(1, f"| {' | '.join('---' for _ in head)} |")
+    return "\n".join(lines)
 
 
 def link(name: str, version: int) -> str:

@@ -149,13 +149,10 @@ def page(browser: Any, site: Site) -> Iterator[Any]:
 
 
 @pytest.fixture
-def picture(page: Any) -> Callable[..., None]:
-    """Return a function that keeps a picture for README, if pictures are wanted.
+def picture(page: Any) -> Callable[[str], None]:
+    """Return a function that keeps a picture of the page for README, if pictures are wanted."""
 
-    Of the page, or of an element of it.
-    """
-
-    def keep(name: str, element: Any = None) -> None:
+    def keep(name: str) -> None:
         if not PICTURES:
             return
         from io import BytesIO
@@ -164,8 +161,12 @@ def picture(page: Any) -> Callable[..., None]:
 
         # What moves or fades comes to rest.
         page.wait_for_timeout(1500)
-        shot = Image.open(BytesIO((element or page).screenshot()))
+        shot = Image.open(BytesIO(page.screenshot()))
         target = Path(PICTURES) / f"{name}.png"
-        shot.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+        # A palette is a quarter of the size; this one keeps the rare colours.
+        few = shot.convert("RGB").quantize(
+            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
+        few.save(target, optimize=True)
 
     return keep

@@ -42,6 +42,7 @@ def _texts(corpus: object, vectorizer: object) -> object:
 def test_a_table_cannot_be_broken_by_what_stands_in_it() -> None:
     lines = table(["a", "b"], [["x|y", "one\ntwo"]]).splitlines()
     assert len(lines) == 3
+    assert lines[1] == "| --- | --- |"
     assert "x\\|y" in lines[2]
     assert "one two" in lines[2]
 
