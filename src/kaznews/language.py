@@ -36,7 +36,7 @@ _RUSSIAN_WORDS = frozenset(
 # Inflections that no Kazakh word without one of the nine letters ends in, save for names.
 _RUSSIAN_ENDING = re.compile(
     "(?:ого|ому|ему|ый|ая|яя|ое|ые|ых|ыми|ими|ую|юю|ть|ться|тся|лся|лась|лись|ает|яет|ует|ения"
-    "|ение|ений|остью|ости|ость|ство|ства|ами|ями)$"
+    "|ение|ений|остью|ости|ость|ство|ства|ами|ями|али|или|яли|ели)$"
 )
 # Words of neighbours written with letters that Kazakh has too, and that are no Kazakh words:
 # Ukrainian, Belarusian, Tajik, Kyrgyz, Tatar, Mongolian.
