@@ -39,7 +39,7 @@ from kaznews._tokens import (
 # The cache of word -> columns: at most this many words of at most this many letters.
 CACHED_WORDS, CACHED_LETTERS = 16_384, 64
 # Of these, so many of the most frequent are known from fitting.
-FITTED_WORDS = 16_384
+FITTED_WORDS = 32_768
 # Words one call of `transform` remembers before it starts afresh.
 TABLE_WORDS = 65_536
 

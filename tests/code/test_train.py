@@ -286,6 +286,8 @@ def test_an_interrupted_run_is_marked_and_leaves_no_version(
             f"hydra.run.dir={tmp_path}/hydra", "n_jobs=1", "classifier=logistic_regression",
         ],
         env=store_environment(tmp_path), stdout=subprocess.PIPE, text=True,
+        # A test run in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout
     # The first line is printed when the store stands and the data are loaded.
