@@ -34,6 +34,8 @@ from kaznews._tokens import (
 # Matrix entries summed at a time: few enough to stay out of the peak, not too few for the pass over
 # all columns that each part takes.
 SUMMED = 1 << 16
+# Rows of fewer entries on average are sorted by comparison: that takes no pass over all columns.
+SHORT_ROW = 64
 
 # N-grams handled at a time where each takes some objects.
 SLICED = 4096
@@ -392,8 +394,9 @@ def _sum_entries(ptr: Ints, columns: Ints, n_columns: int) -> tuple[Ints, Ints, 
     """Return lengths, columns in ascending order and counts of the rows of a CSR structure."""
     ones = np.ones(len(columns), np.int32)
     matrix = sparse.csr_array((ones, columns, ptr), shape=(len(ptr) - 1, n_columns))
-    # Transposing twice, in linear passes, sorts within rows without comparing.
-    matrix = matrix.tocsc().tocsr()
-    matrix.has_sorted_indices = True
+    if len(columns) > SHORT_ROW * (len(ptr) - 1):
+        # Transposing twice, in linear passes, sorts within rows without comparing.
+        matrix = matrix.tocsc().tocsr()
+        matrix.has_sorted_indices = True
     matrix.sum_duplicates()
     return np.diff(matrix.indptr), matrix.indices, matrix.data
