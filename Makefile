@@ -18,7 +18,7 @@ PORT ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: results bench lock clean encoder test-encoder
+.PHONY: results bench lock clean encoder test-encoder distil
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: $(VENV)/.test ## ruff and mypy alone
 
 encoder: $(VENV)/.train $(VENV)/.encoder ## install the encoder of features=encoder
 	@echo "the encoder is installed: make train ARGS=features=encoder_char_wb"
+
+distil: $(VENV)/.train $(VENV)/.encoder ## train fast models on labels and on what a teacher says
+	@$(BIN)/python -m kaznews.train data=gold distil=default $(ARGS)
 
 ui: $(VENV)/.train ## MLflow on 127.0.0.1:PORT over what has been trained
 	@$(BIN)/kaznews ui --port $(PORT)

@@ -7,7 +7,7 @@ a saved model is one sparse product, whatever it was trained with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from kaznews.errors import KaznewsError
 from kaznews.folds import encoders, fold_matrices
+from kaznews.lessons import Lessons, learn, with_lessons
 
 TEXT_COLUMN = "text"
 # All that a saved model may hold beyond what skops trusts by itself: two parts of scikit-learn's
@@ -159,7 +160,7 @@ class FittedTask:
     beta: float | None
 
 
-def _scores(classifier: Any, matrix: Any) -> Floats:
+def class_scores(classifier: Any, matrix: Any) -> Floats:
     """Return scores on the scale of log-odds, shape (n_samples, n_classes), two for binary."""
     if hasattr(classifier, "decision_function"):
         scores = np.asarray(classifier.decision_function(matrix), dtype=np.float64)
@@ -202,13 +203,16 @@ def fit_beta(scores: Floats, target: npt.NDArray[np.int64]) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_BETA_BOUNDS, method="bounded").x))
 
 
-def _fit(vectorizer: Any, classifier: Any, texts: Any, y: Strings) -> tuple[Any, Any]:
+def _fit(
+    vectorizer: Any, classifier: Any, texts: Any, y: Strings, lessons: Lessons | None
+) -> tuple[Any, Any]:
     from sklearn.base import clone
 
     fitted_vectorizer = clone(vectorizer)
+    rows, index = with_lessons(np.arange(len(y)), lessons, len(y))
     with _naming(vectorizer, classifier):
-        matrix = fitted_vectorizer.fit_transform(texts)
-        return fitted_vectorizer, clone(classifier).fit(matrix, y)
+        matrix = fitted_vectorizer.fit_transform(texts[rows] if lessons else texts)
+        return fitted_vectorizer, learn(classifier, matrix, y, lessons, index)
 
 
 @contextmanager
@@ -228,15 +232,15 @@ def _fit_fold(
     held_out: npt.NDArray[np.bool_],
     classes: Strings,
     matrices: Callable[..., tuple[Any, Any]],
+    lessons: Lessons | None,
 ) -> FoldFit:
-    from sklearn.base import clone
-
     rows = np.flatnonzero(held_out)
     kept = np.flatnonzero(~held_out)
     with _naming(vectorizer, classifier):
-        matrix, asked = matrices(vectorizer, texts, kept, rows)
-        fold_classifier = clone(classifier).fit(matrix, y[kept])
-    known = _scores(fold_classifier, asked)
+        fitted_on, index = with_lessons(kept, lessons, len(y))
+        matrix, asked = matrices(vectorizer, texts, fitted_on, rows)
+        fold_classifier = learn(classifier, matrix, y[kept], lessons, index)
+    known = class_scores(fold_classifier, asked)
     # A class that this fold's training rows lack can only be worse than the worst it knows.
     scores = np.full((len(rows), len(classes)), known.min(initial=0.0) - 1.0)
     scores[:, np.searchsorted(classes, fold_classifier.classes_)] = known
@@ -253,6 +257,7 @@ def train_task(
     matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
     n_jobs: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, total: jobs,
+    lessons: Mapping[int, Lessons] | None = None,
 ) -> FittedTask:
     """Cross-validate, calibrate and fit one task.
 
@@ -274,6 +279,9 @@ def train_task(
         Processes, as in joblib.
     progress : callable
         Wraps the iterator over results, given it and how many will come.
+    lessons : mapping of int to Lessons, optional
+        For each fold those of a teacher that did not see it, for -1 those of one that saw all;
+        `texts` then goes on behind the labelled sentences with the unlabelled ones.
 
     Raises
     ------
@@ -286,9 +294,12 @@ def train_task(
     classes = np.unique(y)
     target = np.searchsorted(classes, y)
     folds = np.unique(fold)
-    jobs = [delayed(_fit)(vectorizer, classifier, texts, y)]
+    taught = lessons or {}
+    jobs = [delayed(_fit)(vectorizer, classifier, texts, y, taught.get(-1))]
     jobs += [
-        delayed(_fit_fold)(vectorizer, classifier, texts, y, fold == k, classes, matrices)
+        delayed(_fit_fold)(
+            vectorizer, classifier, texts, y, fold == k, classes, matrices, taught.get(int(k))
+        )
         for k in folds
     ]
     results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
@@ -307,6 +318,8 @@ def train_task(
         probability[held_out] = softmax(scores[held_out], beta)
     beta = fit_beta(scores, target)
     saved = _as_softmax(full_classifier, beta)
+    if saved is None and lessons:
+        raise KaznewsError(f"distil: {type(classifier).__name__} is not linear; take one that is")
     if saved is None:
         saved = _calibrate_by_refitting(vectorizer, classifier, texts, y, fold)
         return FittedTask(classes, probability, saved, beta)

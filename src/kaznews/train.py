@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ from hydra.experimental.callback import Callback
 from kaznews import tracking
 from kaznews.audit import audit
 from kaznews.data import SPLITS, Corpus, load
+from kaznews.distil import study
 from kaznews.errors import KaznewsError
 from kaznews.estimators import check_targets, tuples_for_ranges
 from kaznews.evaluate import text_table
@@ -36,7 +38,10 @@ from kaznews.review import review
 from kaznews.root import ROOT
 from kaznews.settings import Settings
 from kaznews.split import Split, split_corpus
+from kaznews.unlabelled import gather, held_out_of
 
+# What a version says of the teacher it learned from.
+_TEACHER_FACTS = ("teacher_version", "teacher_digest", "unlabelled_digest")
 # Named, because run as a program this module is called __main__.
 log = logging.getLogger("kaznews.train")
 
@@ -77,6 +82,7 @@ def train(
     names: Mapping[str, str],
     flat: Mapping[str, Any],
     config_text: str,
+    teacher: tuple[Any, Any] | None = None,
 ) -> Outcome:
     """Train all tasks of the settings, log them under one parent run, register and judge them.
 
@@ -91,6 +97,8 @@ def train(
         Every resolved config value under its dotted name.
     config_text : str
         The whole resolved config as YAML.
+    teacher : (estimator, estimator), optional
+        Vectorizer and classifier of the teacher; needed where ``settings.distil`` is set.
 
     Raises
     ------
@@ -117,13 +125,23 @@ def train(
         **names,
     }
     title = f"{corpus.name}: {names['features']} + {names['classifier']}"
+    if "distil" in names:
+        title += f" + distil {names['distil']}"
     if "overrides" in names:
         title += f" [{names['overrides']}]"
     note = f"{corpus.description}\n\n{counts} sentences, split {split.origin}, by article."
-    texts = tokenize(list(corpus.dataset["text"]), vectorizer)
+    texts, digest, lessons = list(corpus.dataset["text"]), corpus.digest, None
+    if settings.distil is not None and teacher is not None:
+        found = gather(settings.data.unlabelled, held_out_of(corpus, split))
+        log.info("unlabelled (%s): %d sentences", found.digest, len(found.texts))
+        task_names = [task.name for task in corpus.tasks]
+        lessons = study(*teacher, found, texts, settings.distil.tasks, task_names)
+        texts, digest = [*texts, *found.texts], f"{digest}-{found.digest}"
+        tags |= lessons.tags()
+    texts = tokenize(texts, vectorizer)
     cache = None
     if settings.cache_mb > 0:
-        cache = FoldCache(tracking.EXPERIMENTS / "cache", corpus.digest, settings.cache_mb)
+        cache = FoldCache(tracking.EXPERIMENTS / "cache", digest, settings.cache_mb)
     results, reviews, model_ids = [], [], {}
     with tracking.run(experiment, title, {**tags, "kind": "parent"}, note) as run_id:
         tracking.log_config(flat, config_text)
@@ -142,8 +160,13 @@ def train(
                     resamples=settings.resamples,
                     seed=settings.seed,
                     curve_shares=settings.curve_shares,
+                    study=lessons,
                 )
-                tracking.log_config(flat, config_text)
+                tracking.log_config({**flat, **_as_params(result.distilled)}, config_text)
+                if facts := result.distilled:
+                    lines = json.dumps(facts, indent=1, ensure_ascii=False).encode("utf-8")
+                    accuracy = facts["teacher_cv_accuracy"]
+                    tracking.log_review({"distil.json": lines}, teacher_cv_accuracy=accuracy)
                 model_ids[task.name] = tracking.log_task(
                     task,
                     corpus,
@@ -166,7 +189,8 @@ def train(
         # Once before anything is registered: a run that cannot be reported fails without a version.
         page = render(title, corpus, split, results, reviews)
         tracking.log_review({"report.html": page.encode("utf-8")})
-        outcome = _conclude(settings, corpus, split, results, model_ids, run_id)
+        learned = lessons.found.texts if lessons else ()
+        outcome = _conclude(settings, corpus, split, results, model_ids, run_id, learned)
         if decision := outcome.decision:
             page = render(
                 title,
@@ -181,6 +205,11 @@ def train(
     return outcome
 
 
+def _as_params(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain values of a distillation's facts under ``distillation.``."""
+    return {f"distillation.{k}": v for k, v in facts.items() if not isinstance(v, Mapping)}
+
+
 def _conclude(
     settings: Settings,
     corpus: Corpus,
@@ -188,6 +217,7 @@ def _conclude(
     results: list[TaskResult],
     model_ids: dict[str, str],
     run_id: str,
+    unlabelled: Iterable[str],
 ) -> Outcome:
     """Log the bundle and the summary in the parent run, register versions, judge the bundle."""
     for r in results:
@@ -198,7 +228,10 @@ def _conclude(
     names = [own for own, known in zip(origins(corpus), in_train, strict=True) if known]
     bundle = Bundle(
         tuple(BundleTask(r.task, r.fitted.pipeline) for r in results),
-        seen_keys(np.array(corpus.dataset["text"])[in_train].tolist(), chain.from_iterable(names)),
+        seen_keys(
+            [*np.array(corpus.dataset["text"])[in_train].tolist(), *unlabelled],
+            chain.from_iterable(names),
+        ),
     )
     bundle_id = _log_bundle(bundle) if complete else None
     if not settings.register:
@@ -206,7 +239,8 @@ def _conclude(
     versions = {}
     for r in results:
         name = tracking.task_model_name(r.task.name)
-        versions[name] = tracking.register(model_ids[r.task.name], name, corpus, {})
+        facts = {k: str(r.distilled[k]) for k in _TEACHER_FACTS if k in r.distilled}
+        versions[name] = tracking.register(model_ids[r.task.name], name, corpus, facts)
     if bundle_id is None:
         log.info("no bundle: it needs all tasks, this run trained %d", len(results))
         return Outcome(tuple(results), run_id, versions, None)
@@ -263,12 +297,16 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A checked configuration: typed settings, unfitted estimators, and the plain values."""
+    """A checked configuration: typed settings, unfitted estimators, and the plain values.
+
+    `teacher` holds vectorizer and classifier of the teacher of a distillation.
+    """
 
     settings: Settings
     vectorizer: Any
     classifier: Any
     plain: dict[str, Any]
+    teacher: tuple[Any, Any] | None = None
 
 
 def resolve(config: Any) -> Resolved:
@@ -293,14 +331,23 @@ def resolve(config: Any) -> Resolved:
         plain: Any = OmegaConf.to_container(typed, resolve=True)
     except OmegaConfBaseException as error:
         raise KaznewsError(f"configuration: {str(error).splitlines()[0]}") from None
-    estimators = {}
-    for group in ("features", "classifier"):
-        check_targets(plain[group], group)
+
+    def estimator(spec: Any, where: str) -> Any:
+        check_targets(spec, where)
         try:
-            estimators[group] = tuples_for_ranges(instantiate(plain[group], _convert_="all"))
+            return tuples_for_ranges(instantiate(spec, _convert_="all"))
         except (HydraException, TypeError, AttributeError) as error:
-            raise KaznewsError(f"{group}: {str(error).splitlines()[0]}") from None
-    return Resolved(settings, estimators["features"], estimators["classifier"], plain)
+            raise KaznewsError(f"{where}: {str(error).splitlines()[0]}") from None
+
+    own = [estimator(plain[group], group) for group in ("features", "classifier")]
+    teacher = None
+    if settings.distil is not None:
+        spec = plain["distil"]["teacher"]
+        teacher = (
+            estimator(spec["features"], "distil.teacher.features"),
+            estimator(spec["classifier"], "distil.teacher.classifier"),
+        )
+    return Resolved(settings, own[0], own[1], plain, teacher)
 
 
 def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
@@ -331,11 +378,12 @@ def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
         resolved.classifier,
         names={
             group: choices[group]
-            for group in ("features", "classifier", "experiment", "overrides")
+            for group in ("features", "classifier", "distil", "experiment", "overrides")
             if choices.get(group) not in (None, "None")
         },
         flat=_flatten(resolved.plain),
         config_text=text,
+        teacher=resolved.teacher,
     )
 
 

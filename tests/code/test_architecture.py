@@ -14,10 +14,10 @@ from kaznews.root import ROOT
 PACKAGE = ROOT / "src" / "kaznews"
 # Data flows one way. A module may import those before it in this list, never one after it.
 ORDER = (
-    "root errors script text npz runtime gold reading data split estimators _ngrams _vocabulary "
-    "features vectors encoder folds model scores evaluate gate slices yardsticks explain fit plots "
-    "review report provenance tracking promotion predict export judge suggest settings "
-    "audit search train cli"
+    "root errors script text npz runtime gold reading similar data split unlabelled estimators "
+    "_ngrams _vocabulary features vectors encoder folds lessons model distil scores evaluate gate "
+    "slices yardsticks explain fit plots review report provenance tracking promotion predict "
+    "export judge suggest settings audit search train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
