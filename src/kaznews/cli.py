@@ -315,7 +315,9 @@ def _data(arguments: argparse.Namespace) -> None:
     from kaznews import gold
     from kaznews.root import ROOT
 
-    gold.prepare(ROOT / "data" / "gold", Path(arguments.mirror) if arguments.mirror else None)
+    mirror = Path(arguments.mirror) if arguments.mirror else None
+    gold.prepare(ROOT / "data" / "gold", mirror)
+    gold.prepare_whole(ROOT / "data" / "gold", mirror)
 
 
 def _ui(arguments: argparse.Namespace) -> None:

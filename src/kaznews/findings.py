@@ -14,14 +14,12 @@ import numpy.typing as npt
 
 from kaznews.data import Task
 from kaznews.model import FittedTask
+from kaznews.similar import near_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("finding", "task", "id", "given", "suggested", "score", "text", "other_id", "other_text")
-# Character 4-gram cosine from which two sentences count as nearly the same.
-NEAR = 0.80
-_BLOCK = 1000
 
 
 def label_findings(
@@ -71,28 +69,19 @@ def duplicate_findings(
     """Yield pairs of sentences that are nearly the same, ``leak`` where their parts differ.
 
     Pairs of one contrast group are near copies by design and left out. The ``score`` is the cosine
-    of their character 4-gram counts; blocks of rows keep the memory bounded.
+    of their character 4-gram counts (`similar.near_pairs`).
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    matrix = TfidfVectorizer(
-        analyzer="char", ngram_range=(4, 4), use_idf=False, dtype=np.float32
-    ).fit_transform(texts)
-    for start in range(0, len(texts), _BLOCK):
-        similar = (matrix[start : start + _BLOCK] @ matrix[start:].T).tocoo()
-        near = (similar.data >= NEAR) & (similar.row < similar.col)
-        pairs = zip(similar.row[near], similar.col[near], similar.data[near], strict=True)
-        for i, j, score in sorted((start + int(i), start + int(j), float(s)) for i, j, s in pairs):
-            if contrasts[i] is not None and contrasts[i] == contrasts[j]:
-                continue
-            yield {
-                "finding": "near-duplicate" if parts[i] == parts[j] else "leak",
-                "id": ids[i],
-                "score": score,
-                "text": texts[i],
-                "other_id": ids[j],
-                "other_text": texts[j],
-            }
+    for i, j, score in near_pairs(texts):
+        if contrasts[i] is not None and contrasts[i] == contrasts[j]:
+            continue
+        yield {
+            "finding": "near-duplicate" if parts[i] == parts[j] else "leak",
+            "id": ids[i],
+            "score": score,
+            "text": texts[i],
+            "other_id": ids[j],
+            "other_text": texts[j],
+        }
 
 
 def audit_table(findings: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kaznews.calibrate import AUTO, abstention
 from kaznews.data import SPLITS, Corpus, Task
+from kaznews.distil import Study
 from kaznews.evaluate import Report, evaluate, flat_metrics, fold_spread
 from kaznews.folds import FoldCache, fold_matrices
 from kaznews.model import TEXT_COLUMN, FittedTask, fit_majority, train_task
@@ -36,6 +37,8 @@ class TaskResult:
         As `slices.contrast_consistency`, on test.
     curve : tuple of CurvePoint
         On dev, the full model last.
+    distilled : mapping
+        What `distil.Study.lessons` says of the lessons; empty where labels alone were learned.
     """
 
     task: Task
@@ -49,6 +52,7 @@ class TaskResult:
     slices: tuple[Slice, ...]
     consistency: tuple[float, tuple[float, float] | None, int] | None
     curve: tuple[CurvePoint, ...]
+    distilled: Mapping[str, Any] = field(default_factory=dict)
 
     def further_metrics(self) -> dict[str, float]:
         """Return the metrics beyond the reports: word baseline, slices, contrast groups, curve."""
@@ -98,19 +102,25 @@ def run_task(
     curve_shares: Sequence[float] = (),
     calibration: str = AUTO,
     target_accuracy: float = 0.9,
+    study: Study | None = None,
 ) -> TaskResult:
     """Train one task on train and score it on its folds, on dev and on test.
 
     Parameters
     ----------
     texts : sequence of str
-        All sentences of the corpus, as `folds.tokenize` returns them: shared by all tasks.
+        All sentences of the corpus, then those of the study, as `folds.tokenize` returns them:
+        shared by all tasks.
     cache : FoldCache, optional
         Keeps the matrices of folds for the other tasks and later runs.
     curve_shares : sequence of float
         Shares of the training sentences for the learning curve; none gives no curve.
     calibration, target_accuracy
         As in `model.train_task`.
+
+    study : Study, optional
+        A teacher whose lessons are learned beside the labels, where it has a recipe for the task;
+        such a task gets no learning curve.
 
     Notes
     -----
@@ -127,17 +137,31 @@ def run_task(
     groups = np.array(corpus.dataset["group"], dtype=object)
     rows = {part: np.flatnonzero(usable & (split.part == part)) for part in SPLITS}
     rows["cv"] = rows["train"]
+    own, lessons = rows["train"], None
+    distilled: dict[str, Any] = {}
+    if study is not None and task.name in study.recipes:
+        lessons, distilled = study.lessons(
+            task.name,
+            own,
+            y[own],
+            split.fold[own],
+            matrices=cache.of(own).matrices if cache else fold_matrices,
+            n_jobs=n_jobs,
+        )
+        own = np.concatenate([own, study.behind()])
+        curve_shares = ()
     fitted = train_task(
         vectorizer,
         classifier,
-        texts[rows["train"]],
+        texts[own],
         y[rows["train"]],
         split.fold[rows["train"]],
         calibration=calibration,
         target_accuracy=target_accuracy,
-        matrices=cache.of(rows["train"]).matrices if cache else fold_matrices,
+        matrices=cache.of(own).matrices if cache else fold_matrices,
         n_jobs=n_jobs,
         progress=progress_bar(task.name),
+        lessons=lessons,
     )
     majority = fit_majority(y[rows["train"]])
 
@@ -211,4 +235,5 @@ def run_task(
         ),
         contrast_consistency(scored["test"], contrast, resamples=resamples, seed=seed),
         (*curve, CurvePoint(len(rows["train"]), reports["dev"])) if curve else (),
+        distilled,
     )

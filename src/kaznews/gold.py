@@ -70,6 +70,28 @@ READERS: dict[str, Callable[[list[str], int], str]] = {
 }
 
 
+def _is_iob2(lines: list[str], index: int) -> bool:
+    return bool(lines[index].strip()) and (index == 0 or not lines[index - 1].strip())
+
+
+def _is_line(lines: list[str], index: int) -> bool:
+    return bool(lines[index].strip())
+
+
+def _is_conllu(lines: list[str], index: int) -> bool:
+    return lines[index].startswith("# text =")
+
+
+# Whether a sentence of a format begins at a line.
+BEGINS: dict[str, Callable[[list[str], int], bool]] = {
+    "iob2": _is_iob2,
+    "tsv": _is_line,
+    "conllu": _is_conllu,
+    "plain": _is_line,
+}
+_NUMBER = re.compile(r"\d+")
+
+
 def derive_text(lines: list[str], line: int, file_format: str) -> str:
     """Return the normalised sentence that stands at a line of a source file.
 
@@ -131,6 +153,15 @@ def _fetch(entry: dict[str, Any], mirror: Path | None) -> bytes:
     return content
 
 
+def _mirror(named: Path | None) -> Path | None:
+    """Return the folder to read public files from; None for the network."""
+    if named is None and os.environ.get(MIRROR_VARIABLE):
+        named = Path(os.environ[MIRROR_VARIABLE])
+    if named is not None and not named.is_dir():
+        raise KaznewsError(f"the mirror is not a folder: {named}")
+    return named
+
+
 def _sentences(entry: dict[str, Any], labels: Path, content: bytes) -> Iterator[dict[str, Any]]:
     lines = content.decode("utf-8").split("\n")
     problems = []
@@ -181,10 +212,7 @@ def prepare(
     if target.exists():
         report(f"real sentences are in place: {target.name}")
         return target
-    if mirror is None and os.environ.get(MIRROR_VARIABLE):
-        mirror = Path(os.environ[MIRROR_VARIABLE])
-    if mirror is not None and not mirror.is_dir():
-        raise KaznewsError(f"the mirror is not a folder: {mirror}")
+    mirror = _mirror(mirror)
     rows: list[dict[str, Any]] = []
     contents: dict[str, bytes] = {}
     for entry in _read_manifest(labels):
@@ -196,6 +224,62 @@ def prepare(
         report(f"  {entry['source']}: {len(rows) - before} sentences of {key}")
     write_jsonl(target, rows)
     report(f"{len(rows)} real sentences written to {target.name}, every hash checked")
+    return target
+
+
+def whole_path(labels: Path) -> Path:
+    """Return where all sentences of the public files are written (outside version control)."""
+    return labels / "text" / f"whole-{labels_digest(labels)}.jsonl"
+
+
+def _whole(entry: dict[str, Any], content: bytes) -> Iterator[dict[str, Any]]:
+    lines = content.decode("utf-8").split("\n")
+    begins = BEGINS[entry["format"]]
+    count = 0
+    for index in range(len(lines)):
+        if not begins(lines, index):
+            continue
+        count += 1
+        text = derive_text(lines, index + 1, entry["format"])
+        place, position = f"{entry['repo']}:{entry['path']}", count
+        if entry["format"] == "iob2":
+            # Sentences of KazNERD are shuffled over its files; their numbers are in order.
+            place = entry["repo"]
+            number = _NUMBER.search(lines[index])
+            position = int(number.group()) if number else count
+        if text:
+            yield {
+                "id": f"{entry['repo']}:{entry['path']}:{index + 1}",
+                "text": text,
+                "source": entry["source"],
+                "place": place,
+                "position": position,
+            }
+
+
+def prepare_whole(
+    labels: Path, mirror: Path | None = None, report: Callable[[str], None] = print
+) -> Path:
+    """Derive every sentence of the public files, labelled or not; do nothing if they are there.
+
+    Rows hold ``id`` and ``text`` as those of `prepare`, and ``place`` and ``position``: sentences
+    whose positions in a place are close were published close to each other.
+
+    Parameters
+    ----------
+    labels, mirror, report
+        As for `prepare`.
+    """
+    target = whole_path(labels)
+    if target.exists():
+        return target
+    mirror = _mirror(mirror)
+    entries = {f"{e['repo']}/{e['path']}": e for e in _read_manifest(labels)}
+    rows: list[dict[str, Any]] = []
+    for entry in entries.values():
+        rows.extend(_whole(entry, _fetch(entry, mirror)))
+    write_jsonl(target, rows)
+    report(f"{len(rows)} sentences of the same files, for data.unlabelled, in {target.name}")
     return target
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from kaznews.calibrate import AUTO, Calibration, calibrate, fit_threshold, softmax
 from kaznews.errors import KaznewsError
 from kaznews.folds import encoders, fold_matrices
+from kaznews.lessons import Lessons, learn, with_lessons
 from kaznews.stock import EPSILON, calibrated, linear
 
 TEXT_COLUMN = "text"
@@ -170,7 +171,7 @@ class FittedTask:
         return chosen
 
 
-def _scores(classifier: Any, matrix: Any) -> Floats:
+def class_scores(classifier: Any, matrix: Any) -> Floats:
     """Return scores on the scale of log-odds, shape (n_samples, n_classes), two for binary.
 
     Those of a classifier that is saved as a linear one are the decision values of what is saved.
@@ -189,19 +190,22 @@ def _scores(classifier: Any, matrix: Any) -> Floats:
 
 
 def _response(classifier: Any, scores: Floats) -> Floats:
-    """Return what scikit-learn's calibrators are given, from the `_scores` of a classifier."""
+    """Return what scikit-learn's calibrators are given, from the `class_scores` of a classifier."""
     if hasattr(classifier, "decision_function") or linear(classifier) is not None:
         return scores
     return np.asarray(np.exp(scores) - EPSILON)
 
 
-def _fit(vectorizer: Any, classifier: Any, texts: Any, y: Strings) -> tuple[Any, Any]:
+def _fit(
+    vectorizer: Any, classifier: Any, texts: Any, y: Strings, lessons: Lessons | None
+) -> tuple[Any, Any]:
     from sklearn.base import clone
 
     fitted_vectorizer = clone(vectorizer)
+    rows, index = with_lessons(np.arange(len(y)), lessons, len(y))
     with _naming(vectorizer, classifier):
-        matrix = fitted_vectorizer.fit_transform(texts)
-        return fitted_vectorizer, clone(classifier).fit(matrix, y)
+        matrix = fitted_vectorizer.fit_transform(texts[rows] if lessons else texts)
+        return fitted_vectorizer, learn(classifier, matrix, y, lessons, index)
 
 
 @contextmanager
@@ -221,15 +225,15 @@ def _fit_fold(
     held_out: npt.NDArray[np.bool_],
     classes: Strings,
     matrices: Callable[..., tuple[Any, Any]],
+    lessons: Lessons | None,
 ) -> FoldFit:
-    from sklearn.base import clone
-
     rows = np.flatnonzero(held_out)
     kept = np.flatnonzero(~held_out)
     with _naming(vectorizer, classifier):
-        matrix, asked = matrices(vectorizer, texts, kept, rows)
-        fold_classifier = clone(classifier).fit(matrix, y[kept])
-    known = _scores(fold_classifier, asked)
+        fitted_on, index = with_lessons(kept, lessons, len(y))
+        matrix, asked = matrices(vectorizer, texts, fitted_on, rows)
+        fold_classifier = learn(classifier, matrix, y[kept], lessons, index)
+    known = class_scores(fold_classifier, asked)
     # A class that this fold's training rows lack can only be worse than the worst it knows.
     scores = np.full((len(rows), len(classes)), known.min(initial=0.0) - 1.0)
     scores[:, np.searchsorted(classes, fold_classifier.classes_)] = known
@@ -248,6 +252,7 @@ def train_task(
     matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
     n_jobs: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, total: jobs,
+    lessons: Mapping[int, Lessons] | None = None,
 ) -> FittedTask:
     """Cross-validate, calibrate and fit one task.
 
@@ -274,6 +279,9 @@ def train_task(
         Processes, as in joblib.
     progress : callable
         Wraps the iterator over results, given it and how many will come.
+    lessons : mapping of int to Lessons, optional
+        For each fold those of a teacher that did not see it, for -1 those of one that saw all;
+        `texts` then goes on behind the labelled sentences with the unlabelled ones.
 
     Raises
     ------
@@ -287,9 +295,12 @@ def train_task(
     classes = np.unique(y)
     target = np.searchsorted(classes, y)
     folds = np.unique(fold)
-    jobs = [delayed(_fit)(vectorizer, classifier, texts, y)]
+    taught = lessons or {}
+    jobs = [delayed(_fit)(vectorizer, classifier, texts, y, taught.get(-1))]
     jobs += [
-        delayed(_fit_fold)(vectorizer, classifier, texts, y, fold == k, classes, matrices)
+        delayed(_fit_fold)(
+            vectorizer, classifier, texts, y, fold == k, classes, matrices, taught.get(int(k))
+        )
         for k in folds
     ]
     # Ray's backend hands all results over at once.

@@ -7,9 +7,11 @@ from typing import Any
 
 from kaznews.calibrate import Abstain, check_method
 from kaznews.data import Task
+from kaznews.distil import Recipe
 from kaznews.errors import KaznewsError
 from kaznews.gate import Limits
 from kaznews.reading import Source
+from kaznews.unlabelled import Pool
 
 
 @dataclass
@@ -35,6 +37,23 @@ class SourceSettings:
     text_column: str = "text"
     label_columns: dict[str, str] = field(default_factory=dict)
     split_names: dict[str, str] = field(default_factory=dict)
+    unlabelled: Pool = field(default_factory=Pool)
+
+
+@dataclass
+class TeacherSettings:
+    """The estimators that label unlabelled sentences."""
+
+    features: dict[str, Any]
+    classifier: dict[str, Any]
+
+
+@dataclass
+class DistilSettings:
+    """An option of conf/distil."""
+
+    teacher: TeacherSettings
+    tasks: dict[str, Recipe]
 
 
 @dataclass
@@ -103,6 +122,7 @@ class Settings:
     curve_shares: list[float]
     register: bool
     experiment_name: str
+    distil: DistilSettings | None = None
     stream: StreamSettings = field(default_factory=StreamSettings)
 
     def __post_init__(self) -> None:
@@ -116,7 +136,8 @@ class Settings:
 
     def source(self) -> Source:
         """Return the data source as plain values."""
-        return Source(**{**vars(self.data), "files": tuple(self.data.files)})
+        plain = {k: v for k, v in vars(self.data).items() if k != "unlabelled"}
+        return Source(**{**plain, "files": tuple(self.data.files)})
 
     def task_list(self) -> tuple[Task, ...]:
         """Return the tasks in the order of the config."""

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,56 +18,26 @@ from hydra.experimental.callback import Callback
 
 from kaznews import cluster, stream, tracking
 from kaznews.audit import audit
-from kaznews.data import SPLITS, Corpus, load
+from kaznews.conclude import Outcome, conclude
+from kaznews.data import SPLITS, load
+from kaznews.distil import study
 from kaznews.errors import KaznewsError
 from kaznews.estimators import check_targets, tuples_for_ranges
-from kaznews.evaluate import text_table
-from kaznews.export import export
-from kaznews.fit import TaskResult, run_task
+from kaznews.fit import run_task
 from kaznews.folds import FoldCache, tokenize
-from kaznews.gate import Decision
-from kaznews.judge import origins, submit
-from kaznews.notes import bundle_card, model_about, run_note, task_card, task_note
-from kaznews.predict import Bundle, BundleTask, seen_keys
+from kaznews.notes import run_note, task_note
 from kaznews.provenance import environment_tags
 from kaznews.report import render
 from kaznews.review import review
 from kaznews.root import ROOT
 from kaznews.settings import Settings
-from kaznews.split import Split, split_corpus
+from kaznews.split import split_corpus
 from kaznews.sweep import end_sweep, start_sweep
 from kaznews.ui import install_views
+from kaznews.unlabelled import gather, held_out_of
 
 # Named, because run as a program this module is called __main__.
 log = logging.getLogger("kaznews.train")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What `train` returns."""
-
-    results: tuple[TaskResult, ...]
-    run_id: str
-    versions: Mapping[str, int]
-    decision: Decision | None
-
-    def table(self) -> str:
-        """Return the result table as text: one row a task."""
-        rows = [["task", "metric", "cv", "dev", "test", "95 % interval", "words", "majority"]]
-        for r in self.results:
-            metric, test = r.task.main_metric, r.reports["test"]
-            interval, words = test.intervals.get(metric), r.words.get("test")
-            rows.append(
-                [
-                    r.task.name,
-                    metric,
-                    *(f"{r.reports[part].metrics[metric]:.3f}" for part in ("cv", "dev", "test")),
-                    f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "",
-                    f"{words.metrics[metric]:.3f}" if words else "",
-                    f"{r.majority['test'].metrics[metric]:.3f}",
-                ]
-            )
-        return text_table(rows)
 
 
 def train(
@@ -81,6 +48,7 @@ def train(
     names: Mapping[str, str],
     flat: Mapping[str, Any],
     config_text: str,
+    teacher: tuple[Any, Any] | None = None,
 ) -> Outcome:
     """Train all tasks of the settings, log them under one parent run, register and judge them.
 
@@ -95,6 +63,8 @@ def train(
         Every resolved config value under its dotted name.
     config_text : str
         The whole resolved config as YAML.
+    teacher : (estimator, estimator), optional
+        Vectorizer and classifier of the teacher; needed where ``settings.distil`` is set.
 
     Raises
     ------
@@ -117,14 +87,24 @@ def train(
     facts = {"data": corpus.name, "data_digest": corpus.digest, **names}
     tags = {**facts, **environment_tags()}
     title = f"{corpus.name}: {names['features']} + {names['classifier']}"
+    if "distil" in names:
+        title += f" + distil {names['distil']}"
     if "overrides" in names:
         title += f" [{names['overrides']}]"
     install_views(experiment, corpus.tasks)
     datasets = tracking.make_datasets(corpus, split)
-    texts = tokenize(list(corpus.dataset["text"]), vectorizer)
+    texts, digest, lessons = list(corpus.dataset["text"]), corpus.digest, None
+    if settings.distil is not None and teacher is not None:
+        found = gather(settings.data.unlabelled, held_out_of(corpus, split))
+        log.info("unlabelled (%s): %d sentences", found.digest, len(found.texts))
+        task_names = [task.name for task in corpus.tasks]
+        lessons = study(*teacher, found, texts, settings.distil.tasks, task_names)
+        texts, digest = [*texts, *found.texts], f"{digest}-{found.digest}"
+        tags |= lessons.tags()
+    texts = tokenize(texts, vectorizer)
     cache = None
     if settings.cache_mb > 0:
-        cache = FoldCache(tracking.EXPERIMENTS / "cache", corpus.digest, settings.cache_mb)
+        cache = FoldCache(tracking.EXPERIMENTS / "cache", digest, settings.cache_mb)
     results, reviews, model_ids, run_ids = [], [], {}, {}
     with tracking.run(experiment, title, {**tags, "kind": "parent"}) as run_id:
         tracking.log_config(flat, config_text)
@@ -147,8 +127,13 @@ def train(
                     curve_shares=settings.curve_shares,
                     calibration=settings.calibration,
                     target_accuracy=settings.abstain.target_of(task.name),
+                    study=lessons,
                 )
-                tracking.log_config(flat, config_text)
+                tracking.log_config({**flat, **_as_params(result.distilled)}, config_text)
+                if taught := result.distilled:
+                    lines = json.dumps(taught, indent=1, ensure_ascii=False).encode("utf-8")
+                    accuracy = float(taught["teacher_cv_accuracy"])
+                    tracking.log_review({"distil.json": lines}, teacher_cv_accuracy=accuracy)
                 model_ids[task.name] = tracking.log_task(
                     task,
                     datasets,
@@ -177,8 +162,18 @@ def train(
         page = render(title, corpus, split, results, reviews)
         tracking.log_review({"report.html": page.encode("utf-8")})
         tracking.describe(run_note(title, results, corpus, split, {}, None))
-        outcome = _conclude(
-            settings, corpus, split, results, datasets, model_ids, run_id, title, facts
+        learned = lessons.found.texts if lessons else ()
+        outcome = conclude(
+            settings,
+            corpus,
+            split,
+            results,
+            datasets,
+            model_ids,
+            run_id,
+            title,
+            facts,
+            learned,
         )
         versions = outcome.versions
         tracking.describe(run_note(title, results, corpus, split, versions, outcome.decision))
@@ -200,72 +195,9 @@ def train(
     return outcome
 
 
-def _conclude(
-    settings: Settings,
-    corpus: Corpus,
-    split: Split,
-    results: list[TaskResult],
-    datasets: Mapping[str, Any],
-    model_ids: Mapping[str, str],
-    run_id: str,
-    title: str,
-    facts: Mapping[str, str],
-) -> Outcome:
-    """Log the bundle and the summary in the parent run, register versions, judge the bundle."""
-    complete = len(results) == len(settings.tasks) and len(results) > 1
-    in_train = split.part == "train"
-    names = [own for own, known in zip(origins(corpus), in_train, strict=True) if known]
-    bundle = Bundle(
-        tuple(BundleTask(r.task, r.fitted.pipeline, r.fitted.threshold) for r in results),
-        seen_keys(np.array(corpus.dataset["text"])[in_train].tolist(), chain.from_iterable(names)),
-    )
-    bundle_id = _log_bundle(bundle) if complete else None
-    tracking.log_summary(
-        {r.task: r.reports for r in results},
-        {r.task: r.majority for r in results},
-        datasets,
-        bundle_id,
-    )
-    if not settings.register:
-        return Outcome(tuple(results), run_id, {}, None)
-    versions = {}
-    for r in results:
-        name = tracking.task_model_name(r.task.name)
-        versions[name] = tracking.register(
-            model_ids[r.task.name],
-            name,
-            {**facts, "task": r.task.name},
-            card=task_card(title, r, corpus, split),
-            about=model_about(r.task),
-        )
-    if bundle_id is None:
-        log.info("no bundle: it needs all tasks, this run trained %d", len(results))
-        return Outcome(tuple(results), run_id, versions, None)
-    version, decision = submit(
-        bundle,
-        bundle_id,
-        results,
-        corpus,
-        split,
-        settings.gate,
-        seed=settings.seed,
-        versions=versions,
-        facts=facts,
-        card=partial(bundle_card, title, results, corpus, split, dict(versions)),
-    )
-    versions[tracking.BUNDLE_NAME] = version
-    return Outcome(tuple(results), run_id, versions, decision)
-
-
-def _log_bundle(bundle: Bundle) -> str:
-    """Log the bundle and, where its models are linear, the file that needs NumPy alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        portable = Path(folder) / "kaznews.npz"
-        try:
-            export(bundle, portable)
-        except KaznewsError as error:
-            log.info("no %s: %s", portable.name, error)
-        return tracking.log_bundle(bundle, [*Path(folder).iterdir()])
+def _as_params(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain values of a distillation's facts under ``distillation.``."""
+    return {f"distillation.{k}": v for k, v in facts.items() if not isinstance(v, Mapping)}
 
 
 class SweepRun(Callback):
@@ -300,12 +232,16 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A checked configuration: typed settings, unfitted estimators, and the plain values."""
+    """A checked configuration: typed settings, unfitted estimators, and the plain values.
+
+    `teacher` holds vectorizer and classifier of the teacher of a distillation.
+    """
 
     settings: Settings
     vectorizer: Any
     classifier: Any
     plain: dict[str, Any]
+    teacher: tuple[Any, Any] | None = None
 
 
 def resolve(config: Any) -> Resolved:
@@ -330,14 +266,23 @@ def resolve(config: Any) -> Resolved:
         plain: Any = OmegaConf.to_container(typed, resolve=True)
     except OmegaConfBaseException as error:
         raise KaznewsError(f"configuration: {str(error).splitlines()[0]}") from None
-    estimators = {}
-    for group in ("features", "classifier"):
-        check_targets(plain[group], group)
+
+    def estimator(spec: Any, where: str) -> Any:
+        check_targets(spec, where)
         try:
-            estimators[group] = tuples_for_ranges(instantiate(plain[group], _convert_="all"))
+            return tuples_for_ranges(instantiate(spec, _convert_="all"))
         except (HydraException, TypeError, AttributeError) as error:
-            raise KaznewsError(f"{group}: {str(error).splitlines()[0]}") from None
-    return Resolved(settings, estimators["features"], estimators["classifier"], plain)
+            raise KaznewsError(f"{where}: {str(error).splitlines()[0]}") from None
+
+    own = [estimator(plain[group], group) for group in ("features", "classifier")]
+    teacher = None
+    if settings.distil is not None:
+        spec = plain["distil"]["teacher"]
+        teacher = (
+            estimator(spec["features"], "distil.teacher.features"),
+            estimator(spec["classifier"], "distil.teacher.classifier"),
+        )
+    return Resolved(settings, own[0], own[1], plain, teacher)
 
 
 def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
@@ -367,7 +312,7 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
         )
     names = {
         group: choices[group]
-        for group in ("features", "classifier", "experiment", "overrides")
+        for group in ("features", "classifier", "distil", "experiment", "overrides")
         if choices.get(group) not in (None, "None")
     }
     if resolved.settings.command == "stream":
@@ -390,6 +335,7 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
         names=names,
         flat=_flatten(resolved.plain),
         config_text=text,
+        teacher=resolved.teacher,
     )
 
 

@@ -14,11 +14,12 @@ from kaznews.root import ROOT
 PACKAGE = ROOT / "src" / "kaznews"
 # Data flows one way. A module may import those before it in this list, never one after it.
 ORDER = (
-    "root errors artifact payload script text language npz terms runtime gold reading data "
-    "split estimators _tokens _ngrams _vocabulary features vectors encoder folds calibrate "
-    "stock model scores evaluate gate slices yardsticks explain fit plots findings review "
-    "report notes views provenance tracking ui sweep promotion predict export serve batches "
-    "parts bulk cluster judge suggest settings audit search reader stream train cli"
+    "root errors artifact payload script text language npz terms runtime gold reading similar "
+    "data split unlabelled estimators _tokens _ngrams _vocabulary features vectors encoder "
+    "folds lessons calibrate stock model distil scores evaluate gate slices yardsticks "
+    "explain fit plots findings review report notes views provenance tracking ui sweep "
+    "promotion predict export serve batches parts bulk cluster judge suggest settings audit "
+    "search reader stream conclude train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

@@ -51,7 +51,7 @@ def test_near_duplicates_and_leaks_are_told_apart(monkeypatch: pytest.MonkeyPatc
     assert [(f["finding"], f["id"], f["other_id"]) for f in found] == [
         ("leak", "a", "b"), ("near-duplicate", "c", "d"),
     ]  # fmt: skip
-    monkeypatch.setattr("kaznews.findings._BLOCK", 2)
+    monkeypatch.setattr("kaznews.similar._BLOCK", 2)
     assert list(duplicate_findings(ids, texts, parts, contrasts)) == found
 
 

@@ -135,3 +135,17 @@ def test_all_real_sentences_derive_from_the_public_files(
             row = json.loads(line)
             for column, value in derived[row["id"]].items():
                 assert row[column] == value
+
+
+def test_every_sentence_of_the_files_is_derived_with_its_place(tiny: tuple[Path, Path]) -> None:
+    labels, mirror = tiny
+    target = gold.prepare_whole(labels, mirror, report=lambda line: None)
+    rows = [json.loads(line) for line in target.open(encoding="utf-8")]
+    assert [(r["id"], r["text"], r["place"], r["position"]) for r in rows] == [
+        ("o/r:iob2:1", "Сауда, экспорт", "o/r", 1),
+        ("o/r:iob2:6", "«Баж»", "o/r", 2),
+        ("o/r:tsv:1", "бірінші", "o/r:tsv", 1),
+        ("o/r:tsv:2", "екінші сөйлем", "o/r:tsv", 2),
+        ("o/r:conllu:2", "Экспорт (былтыр) өсті.", "o/r:conllu", 1),
+        ("o/r:plain:1", 'Ол "өсті" деді', "o/r:plain", 1),
+    ]
