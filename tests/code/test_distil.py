@@ -130,7 +130,7 @@ def test_the_student_knows_words_that_stand_in_unlabelled_sentences_alone(
     y, fold = taught["y"], taught["fold"]
     # Soft labels: each sentence stands twice.
     twice = Lessons(np.repeat(np.arange(12), 2), np.tile(CLASSES, 12), np.full(24, 0.5))
-    lessons = {k: twice for k in (0, 1, 2, -1)}
+    lessons = dict.fromkeys((0, 1, 2, -1), twice)
     classifier = LogisticRegression()
     fitted = train_task(vectorizer, classifier, tokenized, y, fold, lessons=lessons)
     found = fitted.pipeline.named_steps["text"].named_transformers_["vectorizer"].estimator
