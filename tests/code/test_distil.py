@@ -186,8 +186,7 @@ def test_a_distilled_run_records_its_teacher_and_saves_stock_models(
         tmp_path, "data=files", f"data.files=[{small_file}]", "distil=default", "resamples=0",
         "features=word", "features@distil.teacher.features=char_wb", "split=quick", "n_jobs=1",
         "register=false", "curve_shares=[]",
-        f"data.unlabelled.files=[{more}]", "distil.tasks.topic.labels=soft",
-        "distil.tasks.topic.min_confidence=0",
+        f"data.unlabelled.files=[{more}]", "distil.tasks.topic.min_confidence=0.3",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
