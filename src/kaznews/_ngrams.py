@@ -31,9 +31,9 @@ from kaznews._tokens import (
     tokens,
 )
 
-# Matrix entries summed at a time: few enough to stay out of the peak, not too few for the pass over
-# all columns that each part takes.
-SUMMED = 1 << 16
+# Matrix entries summed at a time, at least and at most: a quarter of a call's, to stay out of its
+# peak, but not so few that the pass over all columns, which each part takes, weighs.
+SUMMED = (1 << 15, 1 << 17)
 # Rows of fewer entries on average are sorted by comparison: that takes no pass over all columns.
 SHORT_ROW = 64
 
@@ -143,9 +143,10 @@ class Encoding:
         if column is not None:
             unit_ptr, columns = known_rows(unit_ptr, columns, column)
         ends = pointers(np.diff(unit_ptr)[self.doc_unit])[self.doc_ptr]
+        summed = np.clip(ends[-1] // 4, *SUMMED)
         first, n_docs = 0, len(self.doc_ptr) - 1
         while first < n_docs:
-            stop = int(np.searchsorted(ends, ends[first] + SUMMED, side="right")) - 1
+            stop = int(np.searchsorted(ends, ends[first] + summed, side="right")) - 1
             stop = max(stop, first + 1)
             units = self.doc_unit[self.doc_ptr[first] : self.doc_ptr[stop]]
             entries = take_rows(unit_ptr, columns, units)[1]

@@ -521,7 +521,7 @@ def test_pickles_do_not_depend_on_the_hash_seed() -> None:
 
 
 def test_batches_and_products_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ngrams, "SUMMED", 700)
+    monkeypatch.setattr(_ngrams, "SUMMED", (700, 700))
     monkeypatch.setattr(_ngrams, "SLICED", 5)
     monkeypatch.setattr(_vocabulary, "TABLE_WORDS", 60)
     monkeypatch.setattr(_tokens, "TEXTS_JOINED", 3)
