@@ -24,7 +24,7 @@ from kaznews import load, runtime
 from kaznews.errors import KaznewsError
 from kaznews.export import export
 from kaznews.payload import FORMATS, Limits, Refused, media_type, read_texts
-from kaznews.serve import DRAINED, Guard
+from kaznews.serve import DRAINED, Guard, _listen
 
 TEXTS = [
     "Екі ел арасындағы сауда айналымы бір миллиард доллардан асты.",
@@ -351,6 +351,15 @@ def test_beyond_loopback_there_is_a_warning_and_ctrl_c_ends_it_quietly(exported:
     assert said.startswith("warning: listening on 0.0.0.0")
     assert said.count("\n") == 1
     assert server.returncode == 0
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with (
+        _listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # The guard alone, with an application of its own behind it.
