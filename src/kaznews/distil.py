@@ -161,20 +161,22 @@ def study(
 ) -> Study:
     """Prepare a distillation: check the recipes, let the teacher read all sentences once.
 
+    Recipes of tasks that this run does not train are passed over.
+
     Raises
     ------
     KaznewsError
-        A recipe has an impossible value, names no task, or none is left.
+        A recipe has an impossible value, or no task has one.
     """
     for name, recipe in recipes.items():
-        if name not in tasks:
-            raise KaznewsError(f"distil.tasks.{name}: the tasks are {', '.join(tasks)}")
         check_recipe(name, recipe)
-    if not recipes:
-        raise KaznewsError("distil.tasks names no task: nothing would learn from the teacher")
-    return Study(
-        vectorizer, classifier, found, tokenize([*texts, *found.texts], vectorizer), recipes
-    )
+    own = {name: recipe for name, recipe in recipes.items() if name in tasks}
+    if not own:
+        raise KaznewsError(
+            f"distil.tasks has a recipe for {', '.join(recipes) or 'no task'}, this run trains "
+            f"{', '.join(tasks)}: nothing would learn from the teacher"
+        )
+    return Study(vectorizer, classifier, found, tokenize([*texts, *found.texts], vectorizer), own)
 
 
 def _teacher_version(vectorizer: Any) -> str:

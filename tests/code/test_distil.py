@@ -164,13 +164,20 @@ def test_a_classifier_that_cannot_weigh_is_refused(taught: dict[str, Any]) -> No
         ({"topic": recipe(prior="mine")}, "prior=mine: expected one of teacher, labelled"),
         ({"topic": recipe(weight=0)}, "weight must be above 0"),
         ({"topic": recipe(least=1)}, r"min_confidence must be in \[0, 1\)"),
-        ({"topics": recipe()}, "distil.tasks.topics: the tasks are topic"),
-        ({}, "names no task"),
+        ({"sib200": recipe()}, "recipe for sib200, this run trains topic: nothing would learn"),
+        ({}, "recipe for no task, this run trains topic"),
     ],
 )
 def test_a_recipe_that_is_none_is_named(recipes: dict[str, Recipe], message: str) -> None:
     with pytest.raises(KaznewsError, match=message):
         study(Stock(), LinearSVC(), Unlabelled(("а",), {}), ["б"], recipes, ["topic"])
+
+
+def test_recipes_of_tasks_that_are_not_trained_are_passed_over() -> None:
+    recipes = {"topic": recipe(), "stance": recipe("soft")}
+    made = study(Stock(), LinearSVC(), Unlabelled(("а б",), {}), ["б"], recipes, ["topic"])
+    assert set(made.recipes) == {"topic"}
+    assert made.behind().tolist() == [1]
 
 
 def test_a_distilled_run_records_its_teacher_and_saves_stock_models(
