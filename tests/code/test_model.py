@@ -86,7 +86,9 @@ def test_a_saved_file_needs_no_trust_beyond_ours_and_loads_equal(
 ) -> None:
     y = targets["many"]
     model = (LINEAR | OTHERS)[classifier]
-    pipeline = train_task(VECTORIZERS[vectorizer], model, texts, y, folds(len(y))).pipeline
+    pipeline = train_task(
+        VECTORIZERS[vectorizer], model, texts, y, folds(len(y)), calibration="temperature"
+    ).pipeline
     frame = pd.DataFrame({"text": texts})
     expected = pipeline.predict_proba(frame)
     forget_dicts(pipeline)
