@@ -41,7 +41,7 @@ _RUSSIAN_ENDING = re.compile(
 # Words of neighbours written with letters that Kazakh has too, and that are no Kazakh words:
 # Ukrainian, Belarusian, Tajik, Kyrgyz, Tatar, Mongolian.
 _NEIGHBOUR_WORDS = frozenset(
-    "що як від під який яка які його вона вони але бути што гэта яго або пры ва бо дар аз жана "
+    "що як від під який яка які його вона вони але бути што гэта яго або пры ва бо жана "
     "менен үчүн болгон эле белән өчен иде буенча болон нь байна гэж улсын".split()
 )
 # Endings of Kazakh words, for the rare sentence without telling letters.

@@ -10,6 +10,7 @@ import pytest
 import skops.io
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +25,7 @@ from kaznews.calibrate import (
     MIN_KEPT,
     UNREACHABLE,
     Abstain,
+    Calibration,
     abstention,
     calibrate,
     choose,
@@ -32,7 +34,8 @@ from kaznews.calibrate import (
     softmax,
 )
 from kaznews.errors import KaznewsError
-from kaznews.model import TRUSTED_TYPES, forget_dicts, train_task
+from kaznews.model import TRUSTED_TYPES, _scores, forget_dicts, train_task
+from kaznews.stock import calibrated
 
 VECTORIZER = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3), max_features=800)
 LINEAR = {
@@ -175,6 +178,20 @@ def test_the_saved_pipeline_has_the_calibration_that_was_fitted(
     assert len(TRUSTED_TYPES) == 4
     loaded = skops.io.loads(stored, trusted=TRUSTED_TYPES)
     assert (loaded.predict_proba(pd.DataFrame({"text": NEW})) == said).all()
+
+
+@pytest.mark.parametrize("target", ["many", "two"])
+@pytest.mark.parametrize("classifier", LINEAR)
+def test_scores_of_a_fold_are_decision_values_of_what_is_saved(
+    texts: list[str], targets: dict[str, Any], classifier: str, target: str
+) -> None:
+    """Curves that are fitted on the first are asked about the second."""
+    matrix = VECTORIZER.fit_transform(texts)
+    model = clone(LINEAR[classifier]).fit(matrix, targets[target])
+    values = calibrated(model, Calibration("none")).decision_function(matrix)
+    if values.ndim == 1:
+        values = np.column_stack([np.zeros(len(values)), values])
+    np.testing.assert_allclose(_scores(model, matrix), values, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("target", ["many", "two"])

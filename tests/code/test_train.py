@@ -373,7 +373,8 @@ def with_split(small_file: Path, target: Path, order: str) -> str:
 def test_a_second_champion_needs_a_better_score_on_dev_that_neither_has_seen(
     small_file: Path, tmp_path: Path
 ) -> None:
-    quick = [*QUICK, "register=true"]
+    # Isotonic curves of so few sentences lose the rare topics.
+    quick = [*QUICK, "register=true", "calibration=temperature"]
     data = with_split(small_file, tmp_path / "one.jsonl", "ttttttddee")
     first = run_train(tmp_path, *quick, data)
     same = run_train(tmp_path, *quick, data)
