@@ -34,7 +34,7 @@ from kaznews.calibrate import (
     softmax,
 )
 from kaznews.errors import KaznewsError
-from kaznews.model import TRUSTED_TYPES, _scores, forget_dicts, train_task
+from kaznews.model import TRUSTED_TYPES, class_scores, forget_dicts, train_task
 from kaznews.stock import calibrated
 
 VECTORIZER = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3), max_features=800)
@@ -191,7 +191,7 @@ def test_scores_of_a_fold_are_decision_values_of_what_is_saved(
     values = calibrated(model, Calibration("none")).decision_function(matrix)
     if values.ndim == 1:
         values = np.column_stack([np.zeros(len(values)), values])
-    np.testing.assert_allclose(_scores(model, matrix), values, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(class_scores(model, matrix), values, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("target", ["many", "two"])
