@@ -42,6 +42,8 @@ CACHED_WORDS, CACHED_LETTERS = 16_384, 64
 FITTED_WORDS = 32_768
 # Words one call of `transform` remembers before it starts afresh.
 TABLE_WORDS = 65_536
+# Numbers of n-grams entered or looked up at a time.
+LOOKED_UP = 4096
 
 
 class Words(NamedTuple):
@@ -138,7 +140,11 @@ class _Table:
         self._keys, self._columns = keys, columns.astype(np.int32)
         self._shift, self._last = np.uint64(64 - bits), (1 << bits) - 1
         self._slots = np.full(1 << bits, -1, np.int32)
-        pending, slot = np.arange(len(keys), dtype=np.int32), self._slot(keys)
+        for first in range(0, len(keys), LOOKED_UP):
+            self._insert(np.arange(first, min(first + LOOKED_UP, len(keys)), dtype=np.int32))
+
+    def _insert(self, pending: Ints) -> None:
+        slot = self._slot(self._keys[pending])
         while len(pending):
             is_free = self._slots[slot] < 0
             self._slots[slot[is_free]] = pending[is_free]
@@ -165,6 +171,18 @@ class _Table:
             columns[pending[is_hit]] = self._columns[place[is_hit]]
             pending = pending[(place >= 0) & ~is_hit]
         return columns
+
+
+class _Array:
+    """Columns of small numbers, by place; asked as a `_Table` is."""
+
+    def __init__(self, keys: Ints, columns: Ints, n_keys: int) -> None:
+        self._columns = np.full(n_keys, -1, np.int32)
+        self._columns[keys] = columns
+
+    def columns(self, keys: Ints) -> Ints:
+        """Return the column of each key, -1 for those that are not there."""
+        return self._columns[keys]
 
 
 class Lookup:
@@ -196,7 +214,10 @@ class Lookup:
         self._base = self._unknown + 1
         self.is_usable = len(start) > 0 and self._base**self._longest <= np.iinfo(np.int64).max
         if self.is_usable:
-            self._table = _Table(self._keys(codes, start, size), column)
+            keys = self._keys(codes, start, size)
+            self._table: _Table | _Array = (
+                _Array(keys, column, self._base) if self._longest == 1 else _Table(keys, column)
+            )
 
     @classmethod
     def from_vocabulary(cls, vocabulary: dict[str, int], joiner: str, max_n: int) -> Lookup:
@@ -254,7 +275,9 @@ class Lookup:
             here = stands(n, min_n, lengths, remaining, short_whole=short_whole)
             if here is not None:
                 found.append(np.full(n_symbols, -1, np.int32))
-                found[-1][here] = self._table.columns(keys[here])
+                for i in range(0, n_symbols, LOOKED_UP):
+                    part = slice(i, i + LOOKED_UP)
+                    found[-1][part][here[part]] = self._table.columns(keys[part][here[part]])
         by_position = np.column_stack(found) if found else np.zeros((n_symbols, 0), np.int32)
         is_known = by_position >= 0
         ends = pointers(is_known.sum(axis=1))

@@ -524,8 +524,8 @@ def test_batches_and_products_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ngrams, "SUMMED", (700, 700))
     monkeypatch.setattr(_ngrams, "SLICED", 5)
     monkeypatch.setattr(_vocabulary, "TABLE_WORDS", 60)
-    monkeypatch.setattr(_tokens, "TEXTS_JOINED", 3)
-    monkeypatch.setattr(features, "SMALLEST_BATCH", 2)
+    monkeypatch.setattr(_tokens, "TEXTS_JOINED", (2, 3))
+    monkeypatch.setattr(features, "SMALLEST_BATCH", {"char_wb": 2, "word": 2})
     monkeypatch.setattr(features, "WEIGHED", 11)
     monkeypatch.setattr(features, "LARGEST_BATCH", {"char_wb": 9, "word": 9})
     texts = (KAZAKH + ADVERSARIAL) * 2
