@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Ints = NDArray[Any]
 
 # Texts joined at a time: a quarter of those done, at least and at most.
-TEXTS_JOINED = (16, 128)
+TEXTS_JOINED = (32, 128)
 
 UTF_32 = ("utf-32-le", "surrogatepass")
 

@@ -27,7 +27,7 @@ from kaznews._vocabulary import Terms, WordTable, count_few, encode_tokens, know
 
 __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklearn"]
 
-# Documents encoded at a time by `transform`: half as many as are done, within these limits, so
+# Documents encoded at a time by `transform`: a third of those done, within these limits, so
 # that what a batch takes for the time being stays in proportion to the rows it adds to.
 SMALLEST_BATCH = {"char_wb": 128, "word": 96}
 LARGEST_BATCH = {"char_wb": 8192, "word": 1024}
@@ -428,12 +428,12 @@ def _encoding_of(documents: Iterable[Any], vectorizer: Any) -> Encoding:
 
 
 def _batches(documents: Iterable[Any], smallest: int, largest: int) -> Iterator[Any]:
-    """Cut documents into batches half as large as all before them together, within limits."""
+    """Cut documents into batches a third as large as all before them together, within limits."""
     if isinstance(documents, TokenizedCorpus):
         yield from (documents[i : i + largest] for i in range(0, len(documents), largest))
         return
     stream, n_done = iter(documents), 0
-    while batch := list(islice(stream, min(max(n_done // 2, smallest), largest))):
+    while batch := list(islice(stream, min(max(n_done // 3, smallest), largest))):
         n_done += len(batch)
         yield batch
 
