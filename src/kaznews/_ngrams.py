@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from kaznews._tokens import (
     UTF_32,
     Ints,
     code_points,
+    counted,
     index_pieces,
     new_index,
     padded,
@@ -31,14 +31,11 @@ from kaznews._tokens import (
     tokens,
 )
 
-# Matrix entries summed at a time, at least and at most: a quarter of a call's, to stay out of its
-# peak, but not so few that the pass over all columns, which each part takes, weighs.
-SUMMED = (1 << 15, 1 << 17)
-# Rows of fewer entries on average are sorted by comparison: that takes no pass over all columns.
-SHORT_ROW = 64
-
+# Matrix entries summed at a time, at least and at most: an eighth of a call's, to stay out of its
+# peak.
+SUMMED = (1 << 12, 1 << 15)
 # N-grams handled at a time where each takes some objects.
-SLICED = 4096
+SLICED = 512
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,8 @@ class Encoding:
 
     def terms(self, grams: Ints | slice = slice(None)) -> list[str]:
         """Return the strings of ``grams``, by default of all of them."""
+        if self.joiner and self.size.max(initial=1) == 1:
+            return list(map(self.symbols.__getitem__, self.codes[self.start[grams]] - 1))
         order, gap = self.codes - 1, len(self.joiner)
         if self.joiner:
             text = self.joiner.join(np.array(self.symbols, object)[order])
@@ -88,15 +87,14 @@ class Encoding:
         lengths = np.fromiter(map(len, self.symbols), np.int32, len(self.symbols))
         offsets = pointers(lengths[order] + gap)
         start, size = self.start[grams], self.size[grams]
-        starts, stops = offsets[start], offsets[start + size] - gap
         terms: list[str] = []
         for i in range(0, len(start), SLICED):  # in parts, not to hold all places as objects
             part = slice(i, i + SLICED)
-            places = zip(starts[part].tolist(), stops[part].tolist(), strict=True)
-            terms += [text[i:j] for i, j in places]
-        if self.joiner:  # a single token need not be held twice
-            for i in np.flatnonzero(size == 1).tolist():
-                terms[i] = self.symbols[order[start[i]]]
+            starts, stops = offsets[start[part]], offsets[start[part] + size[part]] - gap
+            terms += map(text.__getitem__, map(slice, starts.tolist(), stops.tolist()))
+            if self.joiner:  # a single token need not be held twice
+                for k in np.flatnonzero(size[part] == 1).tolist():
+                    terms[i + k] = self.symbols[order[start[i + k]]]
         return terms
 
     def without_documents(self) -> Encoding:
@@ -143,7 +141,7 @@ class Encoding:
         if column is not None:
             unit_ptr, columns = known_rows(unit_ptr, columns, column)
         ends = pointers(np.diff(unit_ptr)[self.doc_unit])[self.doc_ptr]
-        summed = np.clip(ends[-1] // 4, *SUMMED)
+        summed = np.clip(ends[-1] // 8, *SUMMED)
         first, n_docs = 0, len(self.doc_ptr) - 1
         while first < n_docs:
             stop = int(np.searchsorted(ends, ends[first] + summed, side="right")) - 1
@@ -282,6 +280,10 @@ def number_ngrams(
     """
     n_symbols = len(codes)
     longest = min(max_n, int(lengths.max(initial=0)))
+    if longest == 1 == min_n:  # symbols are numbered in their order already
+        start = np.empty(int(codes.max(initial=0)), np.int32)
+        start[codes - 1] = np.arange(n_symbols, dtype=np.int32)
+        return pointers(lengths), codes - 1, start, np.ones_like(start)
     unit_end = np.cumsum(lengths, dtype=np.int32)
     remaining = remaining_symbols(lengths)
     order = np.argsort(_prefix_keys(codes, remaining, longest))
@@ -372,7 +374,7 @@ def known_rows(ptr: Ints, grams: Ints, column: Ints) -> tuple[Ints, Ints]:
     is_known = columns >= 0
     if is_known.all():
         return ptr, columns
-    return pointers(is_known)[ptr], columns[is_known]
+    return counted(is_known)[ptr], columns[is_known]
 
 
 def remaining_symbols(lengths: Ints) -> Ints:
@@ -393,11 +395,18 @@ def first_seen(values: Ints, n_values: int) -> Ints:
 
 def _sum_entries(ptr: Ints, columns: Ints, n_columns: int) -> tuple[Ints, Ints, Ints]:
     """Return lengths, columns in ascending order and counts of the rows of a CSR structure."""
-    ones = np.ones(len(columns), np.int32)
-    matrix = sparse.csr_array((ones, columns, ptr), shape=(len(ptr) - 1, n_columns))
-    if len(columns) > SHORT_ROW * (len(ptr) - 1):
-        # Transposing twice, in linear passes, sorts within rows without comparing.
-        matrix = matrix.tocsc().tocsr()
-        matrix.has_sorted_indices = True
-    matrix.sum_duplicates()
-    return np.diff(matrix.indptr), matrix.indices, matrix.data
+    # One sort of row * n_columns + column: NumPy sorts plain integers with vector instructions,
+    # and no pass over all columns is needed, as transposing would.
+    n_rows = len(ptr) - 1
+    wide = n_rows * n_columns > np.iinfo(np.uint32).max
+    rows: Ints = np.arange(n_rows, dtype=np.uint64) * np.uint64(n_columns)
+    shift = np.repeat(rows if wide else rows.astype(np.uint32), np.diff(ptr))
+    keys: Ints = columns.astype(shift.dtype)
+    keys += shift
+    keys.sort()
+    is_edge = np.ones(len(keys) + 1, bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_edge[1:-1])
+    edges = np.flatnonzero(is_edge)
+    first = edges[:-1]
+    indices = (keys[first] - shift[first]).astype(np.int32)
+    return np.diff(np.searchsorted(first, ptr)), indices, np.diff(edges).astype(np.int32)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[Any]
 
-# Texts joined at a time.
-TEXTS_JOINED = 256
+# Texts joined at a time: a quarter of those done, at least and at most.
+TEXTS_JOINED = (32, 128)
 
 UTF_32 = ("utf-32-le", "surrogatepass")
 
@@ -63,8 +63,9 @@ def has_run_tokens(vectorizer: Any) -> bool:
 
 def word_runs(texts: Iterable[str], shortest: int) -> Iterator[list[str]]:
     """Yield the matches of ``\\w+`` in each text, but for those of less than 1 or 2 characters."""
-    stream = iter(texts)
-    while block := list(islice(stream, TEXTS_JOINED)):
+    stream, n_done = iter(texts), 0
+    while block := list(islice(stream, min(max(n_done // 4, TEXTS_JOINED[0]), TEXTS_JOINED[1]))):
+        n_done += len(block)
         points = code_points("\n".join(block))
         is_word_point = np.zeros(int(points.max(initial=0)) + 1, bool)
         is_word_point[points] = True
@@ -126,6 +127,14 @@ def pointers(lengths: Ints | list[int]) -> Ints:
     ends = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])
     return index_array(ends)
+
+
+def counted(mask: NDArray[np.bool_]) -> Ints:
+    """Return how many values of a mask are true before each place, and at the end."""
+    dtype = np.int32 if len(mask) <= np.iinfo(np.int32).max else np.int64
+    counts = np.zeros(len(mask) + 1, dtype)
+    np.cumsum(mask, dtype=dtype, out=counts[1:])
+    return counts
 
 
 def index_array(values: Any) -> Ints:

@@ -26,6 +26,7 @@ from kaznews._ngrams import (
 from kaznews._tokens import (
     Ints,
     code_points,
+    counted,
     has_run_tokens,
     index_array,
     index_pieces,
@@ -42,6 +43,8 @@ CACHED_WORDS, CACHED_LETTERS = 16_384, 64
 FITTED_WORDS = 32_768
 # Words one call of `transform` remembers before it starts afresh.
 TABLE_WORDS = 65_536
+# Numbers of n-grams entered or looked up at a time.
+LOOKED_UP = 16_384
 
 
 class Words(NamedTuple):
@@ -138,7 +141,11 @@ class _Table:
         self._keys, self._columns = keys, columns.astype(np.int32)
         self._shift, self._last = np.uint64(64 - bits), (1 << bits) - 1
         self._slots = np.full(1 << bits, -1, np.int32)
-        pending, slot = np.arange(len(keys), dtype=np.int32), self._slot(keys)
+        for first in range(0, len(keys), LOOKED_UP):
+            self._insert(np.arange(first, min(first + LOOKED_UP, len(keys)), dtype=np.int32))
+
+    def _insert(self, pending: Ints) -> None:
+        slot = self._slot(self._keys[pending])
         while len(pending):
             is_free = self._slots[slot] < 0
             self._slots[slot[is_free]] = pending[is_free]
@@ -196,6 +203,11 @@ class Lookup:
         self._base = self._unknown + 1
         self.is_usable = len(start) > 0 and self._base**self._longest <= np.iinfo(np.int64).max
         if self.is_usable:
+            is_single = size == 1
+            self._single = np.full(self._base, -1, np.int32)
+            if is_single.any():
+                self._single[codes[start[is_single]]] = column[is_single]
+                start, size, column = (values[~is_single] for values in (start, size, column))
             self._table = _Table(self._keys(codes, start, size), column)
 
     @classmethod
@@ -218,8 +230,13 @@ class Lookup:
     def columns(self, encoding: Encoding) -> Ints:
         """Return the column of each n-gram of a plain `encoding`, or -1."""
         codes = self._known_codes(encoding.symbols)[encoding.codes - 1]
-        columns = self._table.columns(self._keys(codes, encoding.start, encoding.size))
-        columns[encoding.size > self._longest] = -1
+        columns = np.full(len(encoding.size), -1, np.int32)
+        is_longer = (encoding.size > 1) & (encoding.size <= self._longest)
+        start, size = encoding.start[is_longer], encoding.size[is_longer]
+        if len(size):
+            columns[is_longer] = self._table.columns(self._keys(codes, start, size))
+        is_single = encoding.size == 1
+        columns[is_single] = self._single[codes[encoding.start[is_single]]]
         return columns
 
     def of_words(self, words: list[str], vectorizer: Any) -> tuple[Ints, Ints]:
@@ -230,11 +247,8 @@ class Lookup:
 
     def of_documents(self, documents: Iterable[list[str]], vectorizer: Any) -> tuple[Ints, Ints]:
         """Return the columns of the known n-grams of tokens, for 'word', as rows of a CSR."""
-        code_of, flat, ends = self._code_of.get, array("i"), [0]
-        for document in documents:
-            flat.extend(map(code_of, document, repeat(self._unknown)))
-            ends.append(len(flat))
-        codes, lengths = np.array(flat, np.int32), np.diff(index_array(ends))
+        codes, ends = _numbered(documents, self._code_of, self._unknown)
+        lengths = np.diff(ends)
         return self._rows(codes, lengths, vectorizer.ngram_range, short_whole=False)
 
     def _known_codes(self, symbols: list[str]) -> Ints:
@@ -247,18 +261,28 @@ class Lookup:
         min_n, max_n = ngram_range
         remaining, n_symbols = remaining_symbols(lengths), len(codes)
         keys, found = np.zeros(n_symbols, np.int64), []
+        is_known = codes != self._unknown
+        all_known = is_known.copy()  # so far as the n-gram that begins here goes
         for n in range(1, min(max_n, self._longest, int(lengths.max(initial=0))) + 1):
-            keys[: n_symbols - n + 1] += codes[n - 1 :] * np.int64(
-                self._base ** (self._longest - n)
-            )
+            power = np.int64(self._base ** (self._longest - n))
+            keys[: n_symbols - n + 1] += codes[n - 1 :] * power
+            all_known[: n_symbols - n + 1] &= is_known[n - 1 :]
             here = stands(n, min_n, lengths, remaining, short_whole=short_whole)
-            if here is not None:
-                found.append(np.full(n_symbols, -1, np.int32))
-                found[-1][here] = self._table.columns(keys[here])
+            if here is None:
+                continue
+            if n == 1:
+                found.append(np.where(here, self._single[codes], np.int32(-1)))
+                continue
+            here &= all_known
+            found.append(np.full(n_symbols, -1, np.int32))
+            for first in range(0, n_symbols, LOOKED_UP):
+                part = slice(first, first + LOOKED_UP)
+                found[-1][part][here[part]] = self._table.columns(keys[part][here[part]])
         by_position = np.column_stack(found) if found else np.zeros((n_symbols, 0), np.int32)
         is_known = by_position >= 0
-        ends = pointers(is_known.sum(axis=1))
-        return ends[pointers(lengths)], by_position[is_known]
+        del found, keys, remaining, all_known
+        rows = pointers(lengths) * by_position.shape[1]
+        return counted(is_known.ravel())[rows], by_position[is_known]
 
     def _keys(self, codes: Ints, start: Ints, size: Ints) -> Ints:
         keys = np.zeros(len(start), np.int64)
@@ -267,6 +291,17 @@ class Lookup:
             keys *= self._base
             keys += np.where(n < size, code, 0)
         return keys
+
+
+def _numbered(
+    documents: Iterable[list[str]], number_of: dict[str, int], unknown: int
+) -> tuple[Ints, Ints]:
+    """Return the numbers of the tokens of documents, and where each document ends."""
+    number, flat, ends = number_of.get, array("i"), [0]
+    for document in documents:
+        flat.extend(map(number, document, repeat(unknown)))
+        ends.append(len(flat))
+    return np.frombuffer(flat, np.int32) if flat else np.zeros(0, np.int32), index_array(ends)
 
 
 class Known:
@@ -281,7 +316,8 @@ class Known:
         self._max_n = vectorizer.ngram_range[1]
         self._n_lookups = 0
         self._worth_a_lookup: float = len(self.vocabulary)
-        lookup = None if terms is None else terms.lookup()
+        needs_numbers = vectorizer.analyzer != "word" or self._max_n > 1
+        lookup = terms.lookup() if terms is not None and needs_numbers else None
         self.lookup = lookup if lookup and lookup.is_usable else None
 
     @staticmethod
@@ -332,7 +368,13 @@ def known_of(vectorizer: Any) -> Known:
 def encode_tokens(vectorizer: Any, documents: Iterable[Any]) -> Encoding:
     """Return the encoding of documents for 'word', with columns in the place of numbers."""
     known = known_of(vectorizer)
-    if known.lookup is not None and has_run_tokens(vectorizer):
+    if vectorizer.ngram_range[1] == 1 and has_run_tokens(vectorizer):
+        # Tokens are the terms: nothing to number.
+        texts = texts_of(documents, vectorizer)
+        flat, ends = _numbered(tokens(texts, vectorizer), known.vocabulary, -1)
+        is_known = flat >= 0
+        rows = counted(is_known)[ends], flat[is_known]
+    elif known.lookup is not None and has_run_tokens(vectorizer):
         texts = texts_of(documents, vectorizer)
         rows = known.lookup.of_documents(tokens(texts, vectorizer), vectorizer)
     else:

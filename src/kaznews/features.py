@@ -27,14 +27,14 @@ from kaznews._vocabulary import Terms, WordTable, count_few, encode_tokens, know
 
 __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklearn"]
 
-# Documents encoded at a time by `transform`: as many as are done already, within these limits, so
+# Documents encoded at a time by `transform`: a third of those done, within these limits, so
 # that what a batch takes for the time being stays in proportion to the rows it adds to.
-SMALLEST_BATCH = 512
-LARGEST_BATCH = {"char_wb": 8192, "word": 2048}
+SMALLEST_BATCH = {"char_wb": 128, "word": 96}
+LARGEST_BATCH = {"char_wb": 8192, "word": 1024}
 # Up to this many documents, looking terms up one by one is as fast as setting up the arrays.
 FEW = {"char_wb": 16, "word": 64}
 # Matrix entries weighed at a time.
-WEIGHED = 65_536
+WEIGHED = 4096
 
 # Overriding any of these changes the analysis in ways only scikit-learn's code can follow.
 _ANALYSIS = (
@@ -204,7 +204,8 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
             parts += self._count_encoded(raw_documents.encoding_for(self))
             return self._to_csr(parts, len(self.vocabulary_))
         table = None
-        for batch in _batches(raw_documents, SMALLEST_BATCH, LARGEST_BATCH[self.analyzer]):
+        limits = SMALLEST_BATCH[self.analyzer], LARGEST_BATCH[self.analyzer]
+        for batch in _batches(raw_documents, *limits):
             if len(batch) <= FEW[self.analyzer]:
                 parts += count_few(self, batch, analyze)
                 continue
@@ -427,12 +428,12 @@ def _encoding_of(documents: Iterable[Any], vectorizer: Any) -> Encoding:
 
 
 def _batches(documents: Iterable[Any], smallest: int, largest: int) -> Iterator[Any]:
-    """Cut documents into batches as large as all before them together, within limits."""
+    """Cut documents into batches a third as large as all before them together, within limits."""
     if isinstance(documents, TokenizedCorpus):
         yield from (documents[i : i + largest] for i in range(0, len(documents), largest))
         return
     stream, n_done = iter(documents), 0
-    while batch := list(islice(stream, min(max(n_done, smallest), largest))):
+    while batch := list(islice(stream, min(max(n_done // 3, smallest), largest))):
         n_done += len(batch)
         yield batch
 

@@ -524,8 +524,8 @@ def test_batches_and_products_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ngrams, "SUMMED", (700, 700))
     monkeypatch.setattr(_ngrams, "SLICED", 5)
     monkeypatch.setattr(_vocabulary, "TABLE_WORDS", 60)
-    monkeypatch.setattr(_tokens, "TEXTS_JOINED", 3)
-    monkeypatch.setattr(features, "SMALLEST_BATCH", 2)
+    monkeypatch.setattr(_tokens, "TEXTS_JOINED", (2, 3))
+    monkeypatch.setattr(features, "SMALLEST_BATCH", {"char_wb": 2, "word": 2})
     monkeypatch.setattr(features, "WEIGHED", 11)
     monkeypatch.setattr(features, "LARGEST_BATCH", {"char_wb": 9, "word": 9})
     texts = (KAZAKH + ADVERSARIAL) * 2
@@ -632,10 +632,19 @@ def test_speed(params: dict[str, Any], targets: tuple[float, float, float]) -> N
         assert ratio >= 0.6 * target, measured
 
 
-def test_memory_stays_below_scikit_learn() -> None:
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"analyzer": "char_wb", "ngram_range": (2, 5)},
+        {"analyzer": "char_wb", "ngram_range": (2, 5), "min_df": 2, "sublinear_tf": True},
+        {"ngram_range": (1, 2)},
+        {},
+    ],
+    ids=["char_wb", "char_wb pruned", "word", "tokens"],
+)
+def test_memory_stays_below_scikit_learn(params: dict[str, Any]) -> None:
     texts = synthetic_corpus(4000)
     train, test = texts[:1500], texts[1500:]
-    params = {"analyzer": "char_wb", "ngram_range": (2, 5)}
     stock, fast = sk.TfidfVectorizer(**params), features.TfidfVectorizer(**params)
 
     def peak(call: Callable[[], Any]) -> int:
