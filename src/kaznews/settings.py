@@ -30,6 +30,7 @@ class SourceSettings:
     name: str
     description: str
     licence: str = ""
+    unnamed: str = "unnamed"
     files: list[str] = field(default_factory=list)
     gold: str | None = None
     path: str | None = None
@@ -50,10 +51,64 @@ class TeacherSettings:
 
 @dataclass
 class DistilSettings:
-    """An option of conf/distil."""
+    """An option of conf/distil.
+
+    Attributes
+    ----------
+    optional : bool
+        Whether to train without a teacher where it or the unlabelled sentences are not at hand.
+    """
 
     teacher: TeacherSettings
     tasks: dict[str, Recipe]
+    optional: bool = False
+
+
+@dataclass
+class OwnSettings:
+    """What one task learns with in place of what the others do (an entry of ``per_task``)."""
+
+    features: dict[str, Any] | None = None
+    classifier: dict[str, Any] | None = None
+    weights: dict[str, float] | None = None
+
+
+@dataclass
+class SearchSettings:
+    """An option of conf/search: what `choose` tries for every task.
+
+    Attributes
+    ----------
+    features, classifiers, weights : list of str
+        Overrides of the configuration, simplest first.
+    reference : str
+        The one of `classifiers` with which features are compared.
+    keep : int
+        How many of the best go on from features to classifiers, and from there to weights.
+    score : dict of str to list of str
+        Task to ``<source>.<metric>``, of which the mean counts; ``real`` are all sentences that
+        name their source. A task without an entry is scored by its main metric on all sentences.
+    shown : int
+        Rows of a table.
+    """
+
+    features: list[str]
+    classifiers: list[str]
+    weights: list[str]
+    reference: str
+    keep: int
+    score: dict[str, list[str]]
+    shown: int
+
+    def __post_init__(self) -> None:
+        """Refuse a search that tries nothing."""
+        for name in ("features", "classifiers", "weights"):
+            if not getattr(self, name):
+                raise KaznewsError(f"search.{name} is empty")
+        if self.reference not in self.classifiers:
+            raise KaznewsError(f"search.reference={self.reference} is not one of its classifiers")
+        if self.keep < 1:
+            raise KaznewsError(f"search.keep must be at least 1, not {self.keep}")
 
 
 @dataclass
@@ -122,7 +177,10 @@ class Settings:
     curve_shares: list[float]
     register: bool
     experiment_name: str
+    weights: dict[str, float] = field(default_factory=dict)
+    per_task: dict[str, OwnSettings] = field(default_factory=dict)
     distil: DistilSettings | None = None
+    search: SearchSettings | None = None
     stream: StreamSettings = field(default_factory=StreamSettings)
 
     def __post_init__(self) -> None:
