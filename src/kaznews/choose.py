@@ -1,8 +1,8 @@
 """Declared options and folds of train in, for each task the simplest recipe as good as any out.
 
-Three rounds: features under one classifier; the best of them under every classifier; the best pairs
-with every weighting of the sources. Scores are those of held-out folds of train; dev and test take
-no part.
+Four rounds, each on what the last one left: features under one classifier; every classifier on the
+best features; the best of both in every combination; the best pairs with every weighting of the
+sources. Scores are those of held-out folds of train; dev and test take no part.
 """
 
 from __future__ import annotations
@@ -190,15 +190,20 @@ def rounds(
     def best(n: int) -> list[Trial]:
         return sorted(trials.values(), key=lambda trial: -trial.mean)[:n]
 
+    def leaders() -> list[Trial]:
+        return [*best(search.keep), simplest(list(trials.values()))]
+
     reference = list(options.classifiers).index(search.reference)
     attempt([(f, reference, 0) for f in range(len(vectorizers))])
-    log.info("%s: %d features tried", scorer.task.name, len(trials))
-    # The simplest that are as good go on beside the best.
-    leading = {trial.key[0] for trial in [*best(search.keep), simplest(list(trials.values()))]}
-    attempt([(f, c, 0) for f in sorted(leading) for c in range(len(classifiers))])
-    log.info("%s: %d pairs tried", scorer.task.name, len(trials))
-    leaders = {trial.key[:2] for trial in [*best(search.keep), simplest(list(trials.values()))]}
-    attempt([(f, c, w) for f, c in sorted(leaders) for w in range(len(weights))])
+    log.info("%s: features tried", scorer.task.name)
+    # Beside the best goes on the simplest that is as good.
+    leading = sorted({trial.key[0] for trial in leaders()})
+    attempt([(best(1)[0].key[0], c, 0) for c in range(len(classifiers))])
+    log.info("%s: classifiers tried", scorer.task.name)
+    attempt([(f, trial.key[1], 0) for f in leading for trial in leaders()])
+    log.info("%s: pairs tried", scorer.task.name)
+    pairs = sorted({trial.key[:2] for trial in leaders()})
+    attempt([(f, c, w) for f, c in pairs for w in range(len(weights))])
     log.info("%s: %d recipes tried", scorer.task.name, len(trials))
     return best(len(trials)), failed
 

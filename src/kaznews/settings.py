@@ -84,7 +84,7 @@ class SearchSettings:
     reference : str
         The one of `classifiers` with which features are compared.
     keep : int
-        How many of the best go on from features to classifiers, and from there to weights.
+        How many of the best go on into the next round, beside the simplest that is as good.
     score : dict of str to list of str
         Task to ``<source>.<metric>``, of which the mean counts; ``real`` are all sentences that
         name their source. A task without an entry is scored by its main metric on all sentences.
