@@ -127,7 +127,7 @@ def recommend(
     split = split_corpus(corpus, **vars(settings.split), seed=settings.seed)
     study = None
     if settings.distil is not None and teacher is not None:
-        pool, recipes = settings.data.unlabelled, settings.distil.tasks
+        pool, recipes = settings.data.unlabelled, settings.distil.recipes()
         study = study_of(*teacher, pool, corpus, split, recipes, settings.distil.optional)
     more = study.found.texts if study else ()
     texts = tokenize([*corpus.dataset["text"], *more], *options.features.values())

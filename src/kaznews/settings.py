@@ -60,8 +60,12 @@ class DistilSettings:
     """
 
     teacher: TeacherSettings
-    tasks: dict[str, Recipe]
+    tasks: dict[str, Recipe | None]
     optional: bool = False
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Return the recipes by task; tasks with null learn from labels alone."""
+        return {name: recipe for name, recipe in self.tasks.items() if recipe is not None}
 
 
 @dataclass

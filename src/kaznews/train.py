@@ -87,7 +87,7 @@ def train(
     learners = {task.name: learners[task.name] for task in corpus.tasks}
     lessons = None
     if settings.distil is not None and teacher is not None:
-        pool, recipes = settings.data.unlabelled, settings.distil.tasks
+        pool, recipes = settings.data.unlabelled, settings.distil.recipes()
         lessons = study_of(*teacher, pool, corpus, split, recipes, settings.distil.optional)
     if lessons is None:
         names = {group: name for group, name in names.items() if group != "distil"}
