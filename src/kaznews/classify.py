@@ -36,9 +36,8 @@ class _Composed(LinearClassifierMixin, ClassifierMixin, BaseEstimator):  # type:
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs two classes or more, got one class: {self.classes_[0]}"
-            )
+            name, only = type(self).__name__, self.classes_[0]
+            raise ValueError(f"{name} needs two classes or more, got one class: {only}")
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         return X, y, sample_weight
