@@ -58,13 +58,20 @@ def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
     """Return conf/experiment/<task>.yaml for a trial, what differs from conf/config.yaml alone."""
     import yaml
 
-    chosen, changed = [], {}
+    chosen: list[str] = []
+    changed: dict[str, Any] = {}
     for group in ("features", "classifier"):
         first, *deltas = trial[group].split()
         chosen.append(f"  - /{group}@per_task.{task}.{group}: {first.split('=', 1)[1]}")
         if deltas:
-            pairs = [delta.removeprefix(f"{group}.").split("=", 1) for delta in deltas]
-            changed[group] = {name: yaml.safe_load(value) for name, value in pairs}
+            changed[group] = {}
+        for delta in deltas:
+            name, value = delta.removeprefix("+").removeprefix(f"{group}.").split("=", 1)
+            *outer, last = name.split(".")
+            inner = changed[group]
+            for part in outer:
+                inner = inner.setdefault(part, {})
+            inner[last] = yaml.safe_load(value)
     if weights := _weights(trial["weights"]):
         changed["weights"] = weights
     lines = [
@@ -79,8 +86,8 @@ def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
     if changed:
         lines += ["per_task:", f"  {task}:"]
         for name, values in changed.items():
-            inner = yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
-            lines.append(f"    {name}: {inner}")
+            text = yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
+            lines.append(f"    {name}: {text}")
     return "\n".join(lines) + "\n"
 
 
