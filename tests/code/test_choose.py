@@ -206,10 +206,10 @@ def test_readme_quotes_the_recorded_search() -> None:
 def test_the_recorded_search_tried_what_is_declared() -> None:
     register_resolvers()
     search: SearchSettings = composed("search=default").settings.search
-    for entry in json.loads(RECORD.read_text("utf-8"))["tasks"].values():
+    for name, entry in json.loads(RECORD.read_text("utf-8"))["tasks"].items():
         assert {t["features"] for t in entry["trials"]} == set(search.features)
         tried = {t["classifier"] for t in entry["trials"]} | set(entry["failed"])
-        assert tried == set(search.classifiers)
+        assert tried == {*search.classifiers, *search.further.get(name, [])}
         assert {t["weights"] for t in entry["trials"]} == set(search.weights)
         scores = [t["score"] for t in entry["trials"] if t["folds"] == 5]
         assert scores == sorted(scores, reverse=True)
@@ -231,15 +231,17 @@ def test_a_search_is_one_command_and_repeats(
             "search.features=['features=word','features=word features.ngram_range=[1,1]']",
             "search.classifiers=['classifier=linear_svc','classifier=majority']",
             "search.weights=['weights=null']", "search.keep=1",
+            "+search.further.topic=['classifier=complement_nb']",
             "distil=default", "features@distil.teacher.features=word",
             f"data.unlabelled.files=[{more}]",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         records.append(json.loads((tmp_path / name / "search.json").read_text("utf-8")))
-    for entry in (record["tasks"][name] for record in records for name in record["tasks"]):
-        # Two vectorizers, and the other classifier on the best one or two.
-        assert len(entry["trials"]) in (3, 4)
-        assert entry["trials"][entry["chosen"]]["classifier"] == "classifier=linear_svc"
+    for name, entry in (item for record in records for item in record["tasks"].items()):
+        tried = {one["classifier"] for one in entry["trials"]}
+        assert ("classifier=complement_nb" in tried) == (name == "topic")
+        assert {"classifier=linear_svc", "classifier=majority"} <= tried
+        assert entry["trials"][entry["chosen"]]["classifier"] != "classifier=majority"
         for one in entry["trials"]:
             one.pop("seconds")
     assert records[0] == records[1]
