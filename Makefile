@@ -21,7 +21,7 @@ MODEL ?= models:/kaznews@champion
 OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help train test lint ui predict export evaluate sweep data audit suggest promote rollback
+.PHONY: help train test lint ui predict export evaluate sweep search data audit suggest promote rollback
 .PHONY: serve soak language results bench lock clean encoder distil test-ray test-encoder
 .PHONY: test-browser screenshots
 
@@ -76,6 +76,10 @@ evaluate: $(VENV)/.train ## score a model; ARGS="--data FILE.jsonl --json OUT"
 sweep: $(VENV)/.train $(if $(findstring ray,$(ARGS)),$(VENV)/.ray) ## try all combinations; ARGS="features=word,char_wb classifier=sgd,linear_svc"
 	@$(BIN)/python -m kaznews.train --multirun register=false \
 	  $(if $(findstring hydra/launcher=,$(ARGS)),,hydra/launcher=joblib) $(ARGS)
+
+search: $(VENV)/.train ## cross-validate the recipes of conf/search on train, recommend a preset a task
+	@$(BIN)/python -m kaznews.train command=search search=default data=both \
+	  distil=default distil.optional=true $(ARGS)
 
 data: $(VENV)/.train ## fetch the public files of data=gold; MIRROR=dir reads a local copy
 	@$(BIN)/kaznews data $(if $(MIRROR),--mirror "$(MIRROR)")

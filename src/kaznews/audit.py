@@ -9,10 +9,12 @@ import numpy as np
 
 from kaznews import tracking
 from kaznews.data import Corpus, load
+from kaznews.estimators import Learner
 from kaznews.evaluate import text_table
 from kaznews.findings import audit_table, duplicate_findings, label_findings
 from kaznews.fit import progress_bar
 from kaznews.folds import tokenize
+from kaznews.lessons import source_weights
 from kaznews.model import train_task
 from kaznews.settings import Settings
 from kaznews.split import draw_folds, split_corpus
@@ -25,7 +27,7 @@ def _column(corpus: Corpus, name: str) -> list[Any]:
 
 
 def audit(
-    settings: Settings, vectorizer: Any, classifier: Any, *, flat: Mapping[str, Any], text: str
+    settings: Settings, learners: Mapping[str, Learner], *, flat: Mapping[str, Any], text: str
 ) -> str:
     """Look for wrong labels, near-duplicates and leaks; return the counts as text.
 
@@ -41,7 +43,9 @@ def audit(
     split = split_corpus(corpus, **vars(settings.split), seed=settings.seed)
     ids = np.array(corpus.dataset["id"], dtype=object)
     texts = np.array(corpus.dataset["text"], dtype=object)
-    tokenized = tokenize(texts.tolist(), vectorizer)
+    learners = {task.name: learners[task.name] for task in corpus.tasks}
+    tokenized = tokenize(texts.tolist(), *(own.vectorizer for own in learners.values()))
+    sources = np.array(corpus.sources(), dtype=object)
     contrasts = np.array(_column(corpus, "contrast"), dtype=object)
     findings: list[dict[str, Any]] = []
     tags = {"kind": "audit", "data": corpus.name, "data_digest": corpus.digest}
@@ -55,15 +59,16 @@ def audit(
         for task in corpus.tasks:
             y = np.array([label or "" for label in corpus.labels(task)])[rows]
             usable = (y != "") & ~np.isin(y, task.excluded)
-            chosen = rows[usable]
+            chosen, learner = rows[usable], learners[task.name]
             fitted = train_task(
-                vectorizer,
-                classifier,
+                learner.vectorizer,
+                learner.classifier,
                 tokenized[chosen],
                 y[usable],
                 fold[usable],
                 n_jobs=settings.n_jobs,
                 progress=progress_bar(task.name),
+                weight=source_weights(sources[chosen].tolist(), learner.weights),
             )
             findings += label_findings(
                 task, ids[chosen].tolist(), texts[chosen].tolist(), y[usable], fitted

@@ -69,6 +69,7 @@ def conclude(
     run_id: str,
     title: str,
     facts: Mapping[str, str],
+    learned_with: Mapping[str, Mapping[str, str]],
     unlabelled: Iterable[str],
 ) -> Outcome:
     """Log the bundle and the summary in the parent run, register versions, judge the bundle.
@@ -81,6 +82,8 @@ def conclude(
         Of the run.
     facts : mapping of str to str
         Tags of the versions.
+    learned_with : mapping
+        Tags of the version of a task in their place, by task.
     unlabelled : iterable of str
         Sentences that were learned from beside those of the corpus.
 
@@ -115,7 +118,7 @@ def conclude(
         versions[name] = tracking.register(
             model_ids[r.task.name],
             name,
-            {**facts, **learned, "task": r.task.name},
+            {**facts, **learned_with[r.task.name], **learned, "task": r.task.name},
             card=task_card(title, r, corpus, split),
             about=model_about(r.task),
         )

@@ -58,6 +58,8 @@ class Corpus:
         Name; 16 hexadecimal digits that change with any text, label, group or split; prose.
     licence : str
         Of the texts.
+    unnamed : str
+        What the source of a sentence is called that names none.
     """
 
     dataset: Dataset
@@ -66,11 +68,18 @@ class Corpus:
     digest: str
     description: str = field(default="", compare=False)
     licence: str = field(default="", compare=False)
+    unnamed: str = field(default="unnamed", compare=False)
 
     def labels(self, task: Task) -> list[str | None]:
         """Return the label names of a task, one a sentence; None where there is none."""
         names = self.dataset.features[task.name].names
         return [None if i is None else names[i] for i in self.dataset[task.name]]
+
+    def sources(self) -> list[str]:
+        """Return the source of every sentence, `unnamed` where it names none."""
+        if "source" not in self.dataset.column_names:
+            return [self.unnamed] * len(self.dataset)
+        return [source or self.unnamed for source in self.dataset["source"]]
 
 
 def _check_row(
@@ -234,4 +243,5 @@ def load(source: Source, tasks: Sequence[Task]) -> Corpus:
         _digest(rows, present),
         source.description,
         source.licence,
+        source.unnamed,
     )

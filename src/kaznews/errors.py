@@ -12,6 +12,10 @@ class KaznewsError(ValueError):
     """
 
 
+class AbsentError(KaznewsError):
+    """What was asked for is not at hand here: a package of an extra, or text to learn from."""
+
+
 class ProblemsError(KaznewsError):
     """Several problems found in one pass, listed together.
 

@@ -1,14 +1,61 @@
-"""What a configuration names by ``_target_`` in, a check that it is an estimator out."""
+"""What a configuration names by ``_target_`` in, a check that it is an estimator out.
+
+A `Learner` holds the estimators that one task learns with.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kaznews.errors import KaznewsError
 
 TARGET_PACKAGES = ("sklearn", "kaznews")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What one task learns with.
+
+    Attributes
+    ----------
+    vectorizer, classifier : estimators
+        Unfitted.
+    weights : mapping of str to float
+        Of training sentences, by their source (see `lessons.source_weights`).
+    names : mapping of str to str
+        The chosen ``features`` and ``classifier``, for run names and tags.
+    values : mapping
+        The config values of both and of the weights, under dotted names.
+    """
+
+    vectorizer: Any
+    classifier: Any
+    weights: Mapping[str, float] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def title_of(data: str, learners: Iterable[Learner], names: Mapping[str, str]) -> str:
+    """Return the name of a run: its data and what learns from them, each combination once."""
+    pairs = dict.fromkeys(" + ".join(learner.names.values()) for learner in learners)
+    title = f"{data}: {', '.join(pairs)}"
+    if "distil" in names:
+        title += f" + distil {names['distil']}"
+    if "overrides" in names:
+        title += f" [{names['overrides']}]"
+    return title
+
+
+def names_of(learners: Iterable[Learner]) -> dict[str, str]:
+    """Return ``features`` and ``classifier`` of several learners, distinct ones side by side."""
+    found: dict[str, dict[str, None]] = {}
+    for learner in learners:
+        for group, name in learner.names.items():
+            found.setdefault(group, {})[name] = None
+    return {group: ", ".join(names) for group, names in found.items()}
 
 
 def check_targets(spec: Any, where: str) -> None:

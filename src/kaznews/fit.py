@@ -14,6 +14,7 @@ from kaznews.data import SPLITS, Corpus, Task
 from kaznews.distil import Study
 from kaznews.evaluate import Report, evaluate, flat_metrics, fold_spread
 from kaznews.folds import FoldCache, fold_matrices
+from kaznews.lessons import source_weights
 from kaznews.model import TEXT_COLUMN, FittedTask, fit_majority, train_task
 from kaznews.scores import Scored
 from kaznews.slices import Slice, contrast_consistency, kinds_of, score_slices, slice_metrics
@@ -103,6 +104,7 @@ def run_task(
     calibration: str = AUTO,
     target_accuracy: float = 0.9,
     study: Study | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> TaskResult:
     """Train one task on train and score it on its folds, on dev and on test.
 
@@ -117,10 +119,11 @@ def run_task(
         Shares of the training sentences for the learning curve; none gives no curve.
     calibration, target_accuracy
         As in `model.train_task`.
-
     study : Study, optional
         A teacher whose lessons are learned beside the labels, where it has a recipe for the task;
         such a task gets no learning curve.
+    weights : mapping of str to float, optional
+        Of training sentences, by their source; as in `lessons.source_weights`.
 
     Notes
     -----
@@ -138,6 +141,8 @@ def run_task(
     rows = {part: np.flatnonzero(usable & (split.part == part)) for part in SPLITS}
     rows["cv"] = rows["train"]
     own, lessons = rows["train"], None
+    sources = np.array(corpus.sources(), dtype=object)
+    weight = source_weights(sources[own].tolist(), weights or {})
     distilled: dict[str, Any] = {}
     if study is not None and task.name in study.recipes:
         lessons, distilled = study.lessons(
@@ -147,6 +152,7 @@ def run_task(
             split.fold[own],
             matrices=cache.of(own).matrices if cache else fold_matrices,
             n_jobs=n_jobs,
+            weight=weight,
         )
         own = np.concatenate([own, study.behind()])
         curve_shares = ()
@@ -162,6 +168,7 @@ def run_task(
         n_jobs=n_jobs,
         progress=progress_bar(task.name),
         lessons=lessons,
+        weight=weight,
     )
     majority = fit_majority(y[rows["train"]])
 
@@ -220,6 +227,7 @@ def run_task(
         n_jobs=n_jobs,
         resamples=resamples,
         seed=seed,
+        weight=weight,
     )
     return TaskResult(
         task,

@@ -36,8 +36,10 @@ def encoders(vectorizer: Any) -> list[Any]:
     return [part for part in named if isinstance(part, SentenceEncoder)]
 
 
-def tokenize(texts: Sequence[str], vectorizer: Any) -> Any:
+def tokenize(texts: Sequence[str], *vectorizers: Any) -> Any:
     """Return texts that can be indexed by arrays of rows, analysed once where that is possible.
+
+    What several vectorizers cut alike is analysed once for all of them.
 
     Sentence encoders embed all texts here, on all cores: folds then find them in the cache.
 
@@ -49,10 +51,11 @@ def tokenize(texts: Sequence[str], vectorizer: Any) -> Any:
     """
     from kaznews import features
 
-    embedding = encoders(vectorizer)
-    for encoder in embedding:
+    embedding = [encoder for vectorizer in vectorizers for encoder in encoders(vectorizer)]
+    for encoder in {repr(encoder): encoder for encoder in embedding}.values():
         encoder.embed(texts)
-    parts = [part for part in _parts(vectorizer) if part not in embedding]
+    parts = [part for vectorizer in vectorizers for part in _parts(vectorizer)]
+    parts = [part for part in parts if part not in embedding]
     if parts and all(isinstance(part, features.CountVectorizer) for part in parts):
         try:
             return features.TokenizedCorpus(texts, *parts)
@@ -84,6 +87,16 @@ def fold_matrices(
     return fitted.fit_transform(texts[kept]), fitted.transform(texts[held_out])
 
 
+def _beside(pairs: Sequence[Sequence[Any]], side: int) -> Any:
+    """Return matrices side by side, as a FeatureUnion does."""
+    from scipy import sparse
+
+    blocks = [pair[side] for pair in pairs]
+    if any(sparse.issparse(block) for block in blocks):
+        return sparse.hstack(blocks).tocsr()
+    return np.hstack(blocks)
+
+
 @dataclass(frozen=True)
 class FoldCache:
     """A bounded cache of `fold_matrices` on disk.
@@ -107,12 +120,25 @@ class FoldCache:
         return replace(self, key=f"{self.key}-{digest[:16]}")
 
     def matrices(self, vectorizer: Any, texts: Any, kept: Rows, held_out: Rows) -> tuple[Any, Any]:
-        """Return what `fold_matrices` returns, computed at most once a vectorizer and rows."""
+        """Return what `fold_matrices` returns, computed at most once a vectorizer and rows.
+
+        The parts of a union are kept one by one, so that unions share them.
+        """
+        from sklearn.pipeline import FeatureUnion
+
+        if type(vectorizer) is FeatureUnion and all(hasattr(p, "fit") for p in _parts(vectorizer)):
+            weights = vectorizer.transformer_weights or {}
+            found = [
+                [matrix * weights[name] if name in weights else matrix for matrix in pair]
+                for name, part in vectorizer.transformer_list
+                for pair in [self.matrices(part, texts, kept, held_out)]
+            ]
+            return _beside(found, 0), _beside(found, 1)
         # The texts are not hashed: the key stands for them, and for what no parameter says.
         cached = self._memory().cache(fold_matrices, ignore=["texts"])
         key = "-".join([self.key, *(e.current_version() for e in encoders(vectorizer))])
-        found: tuple[Any, Any] = cached(vectorizer, texts, kept, held_out, key)
-        return found
+        pair: tuple[Any, Any] = cached(vectorizer, texts, kept, held_out, key)
+        return pair
 
     def shrink(self) -> None:
         """Drop the entries that were used longest ago until the cache is within its bound."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kaznews.errors import KaznewsError, ProblemsError
+from kaznews.errors import AbsentError, KaznewsError, ProblemsError
 from kaznews.text import normalize, text_hash
 
 MIRROR_VARIABLE = "KAZNEWS_SOURCES"
@@ -134,7 +134,7 @@ def _fetch(entry: dict[str, Any], mirror: Path | None) -> bytes:
         try:
             content = (mirror / entry["repo"] / entry["path"]).read_bytes()
         except OSError as error:
-            raise KaznewsError(
+            raise AbsentError(
                 f"source file missing in the mirror: {name} ({error.strerror})"
             ) from None
     else:
@@ -142,7 +142,7 @@ def _fetch(entry: dict[str, Any], mirror: Path | None) -> bytes:
             with urllib.request.urlopen(RAW_URL.format(**entry), timeout=TIMEOUT_SECONDS) as reply:
                 content = reply.read()
         except (urllib.error.URLError, OSError) as error:
-            raise KaznewsError(
+            raise AbsentError(
                 f"cannot fetch {name} at commit {entry['commit'][:12]}: {error}; "
                 f"name a local mirror with MIRROR=dir or {MIRROR_VARIABLE}"
             ) from None

@@ -197,7 +197,12 @@ def _response(classifier: Any, scores: Floats) -> Floats:
 
 
 def _fit(
-    vectorizer: Any, classifier: Any, texts: Any, y: Strings, lessons: Lessons | None
+    vectorizer: Any,
+    classifier: Any,
+    texts: Any,
+    y: Strings,
+    lessons: Lessons | None,
+    weight: Floats | None,
 ) -> tuple[Any, Any]:
     from sklearn.base import clone
 
@@ -205,7 +210,7 @@ def _fit(
     rows, index = with_lessons(np.arange(len(y)), lessons, len(y))
     with _naming(vectorizer, classifier):
         matrix = fitted_vectorizer.fit_transform(texts[rows] if lessons else texts)
-        return fitted_vectorizer, learn(classifier, matrix, y, lessons, index)
+        return fitted_vectorizer, learn(classifier, matrix, y, lessons, index, weight)
 
 
 @contextmanager
@@ -226,13 +231,15 @@ def _fit_fold(
     classes: Strings,
     matrices: Callable[..., tuple[Any, Any]],
     lessons: Lessons | None,
+    weight: Floats | None,
 ) -> FoldFit:
     rows = np.flatnonzero(held_out)
     kept = np.flatnonzero(~held_out)
     with _naming(vectorizer, classifier):
         fitted_on, index = with_lessons(kept, lessons, len(y))
         matrix, asked = matrices(vectorizer, texts, fitted_on, rows)
-        fold_classifier = learn(classifier, matrix, y[kept], lessons, index)
+        own = None if weight is None else weight[kept]
+        fold_classifier = learn(classifier, matrix, y[kept], lessons, index, own)
     known = class_scores(fold_classifier, asked)
     # A class that this fold's training rows lack can only be worse than the worst it knows.
     scores = np.full((len(rows), len(classes)), known.min(initial=0.0) - 1.0)
@@ -253,6 +260,7 @@ def train_task(
     n_jobs: int = 1,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda jobs, total: jobs,
     lessons: Mapping[int, Lessons] | None = None,
+    weight: Floats | None = None,
 ) -> FittedTask:
     """Cross-validate, calibrate and fit one task.
 
@@ -282,6 +290,8 @@ def train_task(
     lessons : mapping of int to Lessons, optional
         For each fold those of a teacher that did not see it, for -1 those of one that saw all;
         `texts` then goes on behind the labelled sentences with the unlabelled ones.
+    weight : ndarray, shape (n_sentences,), optional
+        Of the labelled sentences, in every fit; 1 by default.
 
     Raises
     ------
@@ -296,10 +306,18 @@ def train_task(
     target = np.searchsorted(classes, y)
     folds = np.unique(fold)
     taught = lessons or {}
-    jobs = [delayed(_fit)(vectorizer, classifier, texts, y, taught.get(-1))]
+    jobs = [delayed(_fit)(vectorizer, classifier, texts, y, taught.get(-1), weight)]
     jobs += [
         delayed(_fit_fold)(
-            vectorizer, classifier, texts, y, fold == k, classes, matrices, taught.get(int(k))
+            vectorizer,
+            classifier,
+            texts,
+            y,
+            fold == k,
+            classes,
+            matrices,
+            taught.get(int(k)),
+            weight,
         )
         for k in folds
     ]

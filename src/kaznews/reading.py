@@ -40,6 +40,8 @@ class Source:
         One sentence for people who review runs.
     licence : str
         Of the texts, for the model card.
+    unnamed : str
+        What the source of a sentence is called where its column ``source`` is empty.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Source:
     split_names: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     licence: str = ""
+    unnamed: str = "unnamed"
 
 
 @dataclass(frozen=True)

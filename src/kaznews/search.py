@@ -1,12 +1,13 @@
-"""A grid of parameters, texts and folds in, the score of every point on every fold out.
+"""Estimators, texts and folds in, what each says out of fold out; or the scores of a whole grid.
 
-Points that differ in the classifier alone share the matrices of a fold; points that differ in the
-vectorizer share the analysis of the texts. Scores equal those of scikit-learn's GridSearchCV over
-the pipeline of both estimators.
+Candidates that differ in the classifier alone share the matrices of a fold; vectorizers that cut
+alike share the analysis of the texts. Scores equal those of scikit-learn's GridSearchCV over the
+pipeline of both estimators.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kaznews.errors import KaznewsError
 from kaznews.folds import fold_matrices, tokenize
+from kaznews.lessons import learn
 
 Floats = npt.NDArray[np.float64]
+Strings = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried: unfitted estimators, and the weights of the sentences, 1 by default."""
+
+    vectorizer: Any
+    classifier: Any
+    weight: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a candidate said.
+
+    Attributes
+    ----------
+    said : ndarray of str, shape (n_sentences,)
+        Out of fold; empty on folds that were left out.
+    seconds : float
+        Of one processor, to fit the classifier of one fold; the mean over folds.
+    """
+
+    said: Strings
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -39,20 +68,92 @@ def _part(params: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
 
 
-def _score_fold(
-    vectorizer: Any,
-    classifiers: Sequence[Any],
+def _fold_answers(
+    candidates: Sequence[Candidate],
     texts: Any,
-    y: npt.NDArray[np.str_],
+    y: Strings,
     kept: npt.NDArray[np.int64],
     held_out: npt.NDArray[np.int64],
-    score: Callable[[Any, Any], float],
     matrices: Callable[..., tuple[Any, Any]],
-) -> list[float]:
-    matrix, asked = matrices(vectorizer, texts, kept, held_out)
+) -> list[tuple[Any, float] | str]:
+    """Return what each of the candidates, which share a vectorizer, says and its seconds.
+
+    Of one that cannot be fitted the reason.
+    """
+    matrix, asked = matrices(candidates[0].vectorizer, texts, kept, held_out)
+    found: list[tuple[Any, float] | str] = []
+    for candidate in candidates:
+        weight = None if candidate.weight is None else candidate.weight[kept]
+        start = time.process_time()
+        try:
+            fitted = learn(candidate.classifier, matrix, y[kept], None, kept, weight)
+        except ValueError as error:
+            found.append(str(error).splitlines()[0])
+            continue
+        seconds = time.process_time() - start
+        found.append((fitted.predict(asked), seconds))
+    return found
+
+
+def out_of_fold(
+    candidates: Sequence[Candidate],
+    texts: Any,
+    y: Strings,
+    fold: npt.NDArray[np.int64],
+    *,
+    only: Sequence[int] | None = None,
+    matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
+    n_jobs: int = 1,
+) -> list[Answers | str]:
+    """Return what every candidate says of every sentence when it has not seen its fold.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        Those with equal vectorizers share their matrices.
+    texts : indexable by arrays of rows
+        As `folds.tokenize` returns them for all vectorizers.
+    y : ndarray of str, shape (n_sentences,)
+    fold : ndarray of int, shape (n_sentences,)
+    only : sequence of int, optional
+        Folds to be asked; all by default.
+    matrices : callable
+        As `folds.fold_matrices`, or `folds.FoldCache.matrices` to keep them across searches.
+    n_jobs : int
+        Processes, as in joblib.
+
+    Returns
+    -------
+    list of Answers or str
+        In the order of the candidates; of one that cannot be fitted the reason.
+    """
+    from joblib import Parallel, delayed, hash
+
+    by_vectorizer: dict[str, list[int]] = {}
+    for position, candidate in enumerate(candidates):
+        by_vectorizer.setdefault(hash(candidate.vectorizer), []).append(position)
+    jobs, owners = [], []
+    for positions in by_vectorizer.values():
+        own = [candidates[i] for i in positions]
+        for k in np.unique(fold) if only is None else only:
+            kept, held_out = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            jobs.append(delayed(_fold_answers)(own, texts, y, kept, held_out, matrices))
+            owners.append((positions, held_out))
+    said = np.full((len(candidates), len(y)), "", dtype=object)
+    seconds: list[list[float]] = [[] for _ in candidates]
+    reasons: dict[int, str] = {}
+    for (positions, rows), found in zip(owners, Parallel(n_jobs=n_jobs)(jobs), strict=True):
+        for position, answer in zip(positions, found, strict=True):
+            if isinstance(answer, str):
+                reasons[position] = answer
+            else:
+                said[position, rows] = answer[0]
+                seconds[position].append(answer[1])
     return [
-        score(y[held_out], classifier.fit(matrix, y[kept]).predict(asked))
-        for classifier in classifiers
+        reasons[i]
+        if i in reasons
+        else Answers(said[i].astype(str), float(np.mean(seconds[i] or 0)))
+        for i in range(len(candidates))
     ]
 
 
@@ -61,7 +162,7 @@ def search(
     classifier: Any,
     grid: Sequence[Mapping[str, Any]],
     texts: Sequence[str],
-    y: npt.NDArray[np.str_],
+    y: Strings,
     fold: npt.NDArray[np.int64],
     score: Callable[[Any, Any], float],
     *,
@@ -78,51 +179,36 @@ def search(
         Parameters of a point, ``vectorizer__<name>`` and ``classifier__<name>``; for instance a
         list of ``sklearn.model_selection.ParameterGrid``.
     texts : sequence of str, length n_sentences
-    y : ndarray of str, shape (n_sentences,)
-    fold : ndarray of int, shape (n_sentences,)
+    y, fold, matrices, n_jobs
+        As for `out_of_fold`.
     score : callable
         Of true and predicted labels.
-    matrices : callable
-        As `folds.fold_matrices`, or `folds.FoldCache.matrices` to keep them across searches.
-    n_jobs : int
-        Processes, as in joblib.
 
     Returns
     -------
     list of Point
         In the order of the grid.
+
+    Raises
+    ------
+    KaznewsError
+        A point cannot be fitted.
     """
-    from joblib import Parallel, delayed
     from sklearn.base import clone
 
-    # Points by vectorizer: repr of the parameters tells the vectorizers apart.
-    by_vectorizer: dict[str, list[int]] = {}
-    for position, params in enumerate(grid):
-        key = repr(sorted(_part(params, "vectorizer").items()))
-        by_vectorizer.setdefault(key, []).append(position)
-    numbers = np.unique(fold)
-    jobs, owners = [], []
-    tokenized: dict[Any, Any] = {}
-    for positions in by_vectorizer.values():
-        changed = clone(vectorizer).set_params(**_part(grid[positions[0]], "vectorizer"))
-        # Vectorizers that differ only in what they keep and how they weigh share one analysis.
-        analysis = repr([changed.get_params().get(name) for name in _ANALYSIS])
-        if analysis not in tokenized:
-            tokenized[analysis] = tokenize(texts, changed)
-        classifiers = [
-            clone(classifier).set_params(**_part(grid[i], "classifier")) for i in positions
-        ]
-        for k in numbers:
-            kept, held_out = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-            arguments = (tokenized[analysis], y, kept, held_out, score, matrices)
-            jobs.append(delayed(_score_fold)(changed, classifiers, *arguments))
-            owners.append((positions, int(np.searchsorted(numbers, k))))
-    scores = np.empty((len(grid), len(numbers)))
-    for (positions, column), values in zip(owners, Parallel(n_jobs=n_jobs)(jobs), strict=True):
-        scores[positions, column] = values
-    return [Point(params, row) for params, row in zip(grid, scores, strict=True)]
-
-
-_ANALYSIS = (
-    "analyzer", "ngram_range", "lowercase", "strip_accents", "token_pattern", "stop_words",
-)  # fmt: skip
+    candidates = [
+        Candidate(
+            clone(vectorizer).set_params(**_part(params, "vectorizer")),
+            clone(classifier).set_params(**_part(params, "classifier")),
+        )
+        for params in grid
+    ]
+    tokenized = tokenize(texts, *(candidate.vectorizer for candidate in candidates))
+    found = out_of_fold(candidates, tokenized, y, fold, matrices=matrices, n_jobs=n_jobs)
+    points = []
+    for params, answers in zip(grid, found, strict=True):
+        if isinstance(answers, str):
+            raise KaznewsError(f"cannot fit {dict(params)}: {answers}")
+        scores = [score(y[fold == k], answers.said[fold == k]) for k in np.unique(fold)]
+        points.append(Point(params, np.array(scores)))
+    return points

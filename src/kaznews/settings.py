@@ -30,6 +30,7 @@ class SourceSettings:
     name: str
     description: str
     licence: str = ""
+    unnamed: str = "unnamed"
     files: list[str] = field(default_factory=list)
     gold: str | None = None
     path: str | None = None
@@ -50,10 +51,82 @@ class TeacherSettings:
 
 @dataclass
 class DistilSettings:
-    """An option of conf/distil."""
+    """An option of conf/distil.
+
+    Attributes
+    ----------
+    optional : bool
+        Whether to train without a teacher where it or the unlabelled sentences are not at hand.
+    """
 
     teacher: TeacherSettings
-    tasks: dict[str, Recipe]
+    tasks: dict[str, Recipe | None]
+    optional: bool = False
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Return the recipes by task; tasks with null learn from labels alone."""
+        return {name: recipe for name, recipe in self.tasks.items() if recipe is not None}
+
+
+@dataclass
+class OwnSettings:
+    """What one task learns with in place of what the others do (an entry of ``per_task``)."""
+
+    features: dict[str, Any] | None = None
+    classifier: dict[str, Any] | None = None
+    weights: dict[str, float] | None = None
+
+
+@dataclass
+class SearchSettings:
+    """An option of conf/search: what `recommend` tries for every task.
+
+    Attributes
+    ----------
+    features, classifiers, weights : list of str
+        Overrides of the configuration, simplest first.
+    further : dict of str to list of str
+        Classifiers for single tasks, by task, which stand behind `classifiers`.
+    reference : str
+        The one of `classifiers` with which features are compared.
+    keep : int
+        How many of the best go on into the next round, beside the simplest that is as good.
+    margin : float
+        How far behind the best a recipe may be on the first folds to be asked about the others.
+    score : dict of str to list of str
+        Task to ``<source>.<metric>``, of which the mean counts; ``real`` are all sentences that
+        name their source. A task without an entry is scored by its main metric on all sentences.
+    shown : int
+        Rows of a table.
+    folder : str
+        Where the record is written.
+    """
+
+    features: list[str]
+    classifiers: list[str]
+    further: dict[str, list[str]]
+    weights: list[str]
+    reference: str
+    keep: int
+    margin: float
+    score: dict[str, list[str]]
+    shown: int
+    folder: str
+
+    def all_classifiers(self) -> list[str]:
+        """Return the classifiers of all tasks, simplest first."""
+        more = [entry for entries in self.further.values() for entry in entries]
+        return list(dict.fromkeys([*self.classifiers, *more]))
+
+    def __post_init__(self) -> None:
+        """Refuse a search that tries nothing."""
+        for name in ("features", "classifiers", "weights"):
+            if not getattr(self, name):
+                raise KaznewsError(f"search.{name} is empty")
+        if self.reference not in self.classifiers:
+            raise KaznewsError(f"search.reference={self.reference} is not one of its classifiers")
+        if self.keep < 1:
+            raise KaznewsError(f"search.keep must be at least 1, not {self.keep}")
 
 
 @dataclass
@@ -122,7 +195,10 @@ class Settings:
     curve_shares: list[float]
     register: bool
     experiment_name: str
+    weights: dict[str, float] | None = None
+    per_task: dict[str, OwnSettings] = field(default_factory=dict)
     distil: DistilSettings | None = None
+    search: SearchSettings | None = None
     stream: StreamSettings = field(default_factory=StreamSettings)
 
     def __post_init__(self) -> None:

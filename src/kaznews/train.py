@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,23 +18,24 @@ from hydra.experimental.callback import Callback
 
 from kaznews import cluster, stream, tracking
 from kaznews.audit import audit
+from kaznews.choose import Options
 from kaznews.conclude import Outcome, conclude
 from kaznews.data import SPLITS, load
-from kaznews.distil import study
+from kaznews.distil import study_of
 from kaznews.errors import KaznewsError
-from kaznews.estimators import check_targets, tuples_for_ranges
+from kaznews.estimators import Learner, check_targets, names_of, title_of, tuples_for_ranges
 from kaznews.fit import run_task
 from kaznews.folds import FoldCache, tokenize
 from kaznews.notes import run_note, task_note
 from kaznews.provenance import environment_tags
+from kaznews.recommend import recommend
 from kaznews.report import render
 from kaznews.review import review
 from kaznews.root import ROOT
-from kaznews.settings import Settings
+from kaznews.settings import SearchSettings, Settings
 from kaznews.split import split_corpus
 from kaznews.sweep import end_sweep, start_sweep
 from kaznews.ui import install_views
-from kaznews.unlabelled import gather, held_out_of
 
 # Named, because run as a program this module is called __main__.
 log = logging.getLogger("kaznews.train")
@@ -42,8 +43,7 @@ log = logging.getLogger("kaznews.train")
 
 def train(
     settings: Settings,
-    vectorizer: Any,
-    classifier: Any,
+    learners: Mapping[str, Learner],
     *,
     names: Mapping[str, str],
     flat: Mapping[str, Any],
@@ -55,10 +55,10 @@ def train(
     Parameters
     ----------
     settings : Settings
-    vectorizer, classifier : estimators
-        Unfitted.
+    learners : mapping of str to Learner
+        By task.
     names : mapping
-        Name of the chosen ``data``, ``features`` and ``classifier``, for run names and tags.
+        Name of the chosen ``distil`` and ``experiment``, and ``overrides``, for run names and tags.
     flat : mapping
         Every resolved config value under its dotted name.
     config_text : str
@@ -84,24 +84,25 @@ def train(
     log.info(
         "data=%s (%s): %s sentences, split %s", corpus.name, corpus.digest, counts, split.origin
     )
+    learners = {task.name: learners[task.name] for task in corpus.tasks}
+    lessons = None
+    if settings.distil is not None and teacher is not None:
+        pool, recipes = settings.data.unlabelled, settings.distil.recipes()
+        lessons = study_of(*teacher, pool, corpus, split, recipes, settings.distil.optional)
+    if lessons is None:
+        names = {group: name for group, name in names.items() if group != "distil"}
     facts = {"data": corpus.name, "data_digest": corpus.digest, **names}
+    facts |= names_of(learners.values())
     tags = {**facts, **environment_tags()}
-    title = f"{corpus.name}: {names['features']} + {names['classifier']}"
-    if "distil" in names:
-        title += f" + distil {names['distil']}"
-    if "overrides" in names:
-        title += f" [{names['overrides']}]"
+    title = title_of(corpus.name, learners.values(), names)
     install_views(experiment, corpus.tasks)
     datasets = tracking.make_datasets(corpus, split)
-    texts, digest, lessons = list(corpus.dataset["text"]), corpus.digest, None
-    if settings.distil is not None and teacher is not None:
-        found = gather(settings.data.unlabelled, held_out_of(corpus, split))
-        log.info("unlabelled (%s): %d sentences", found.digest, len(found.texts))
-        task_names = [task.name for task in corpus.tasks]
-        lessons = study(*teacher, found, texts, settings.distil.tasks, task_names)
+    texts, digest = list(corpus.dataset["text"]), corpus.digest
+    if lessons is not None:
+        found = lessons.found
         texts, digest = [*texts, *found.texts], f"{digest}-{found.digest}"
         tags |= lessons.tags()
-    texts = tokenize(texts, vectorizer)
+    texts = tokenize(texts, *(learner.vectorizer for learner in learners.values()))
     cache = None
     if settings.cache_mb > 0:
         cache = FoldCache(tracking.EXPERIMENTS / "cache", digest, settings.cache_mb)
@@ -110,16 +111,18 @@ def train(
         tracking.log_config(flat, config_text)
         tracking.log_inputs(datasets)
         for task in corpus.tasks:
-            name = f"{task.name} · {title}"
-            own = {**tags, "task": task.name, "kind": "task"}
+            learner = learners[task.name]
+            title_here = title_of(corpus.name, [learner], names)
+            name = f"{task.name} · {title_here}"
+            own = {**tags, **learner.names, "task": task.name, "kind": "task"}
             with tracking.run(experiment, name, own) as run_ids[task.name]:
                 result = run_task(
                     task,
                     corpus,
                     split,
                     texts,
-                    vectorizer,
-                    classifier,
+                    learner.vectorizer,
+                    learner.classifier,
                     cache=cache,
                     n_jobs=settings.n_jobs,
                     resamples=settings.resamples,
@@ -128,8 +131,10 @@ def train(
                     calibration=settings.calibration,
                     target_accuracy=settings.abstain.target_of(task.name),
                     study=lessons,
+                    weights=learner.weights,
                 )
-                tracking.log_config({**flat, **_as_params(result.distilled)}, config_text)
+                params = {**learner.values, **_as_params(result.distilled)}
+                tracking.log_config({**_shared(flat), **params}, config_text)
                 if taught := result.distilled:
                     lines = json.dumps(taught, indent=1, ensure_ascii=False).encode("utf-8")
                     accuracy = float(taught["teacher_cv_accuracy"])
@@ -144,7 +149,7 @@ def train(
                 )
                 seen = review(result, corpus)
                 tracking.log_review(seen.pictures, seen.tables, **result.further_metrics())
-                tracking.describe(task_note(title, result, corpus, split, {}))
+                tracking.describe(task_note(title_here, result, corpus, split, {}))
                 reviews.append(seen)
             results.append(result)
             metric = task.main_metric
@@ -173,13 +178,15 @@ def train(
             run_id,
             title,
             facts,
+            {name: learner.names for name, learner in learners.items()},
             learned,
         )
         versions = outcome.versions
         tracking.describe(run_note(title, results, corpus, split, versions, outcome.decision))
         for r in results:
             own_versions = {n: versions[n] for n in tracking.names_of(r.task.name) if n in versions}
-            text = task_note(title, r, corpus, split, own_versions)
+            own_title = title_of(corpus.name, [learners[r.task.name]], names)
+            text = task_note(own_title, r, corpus, split, own_versions)
             tracking.describe(text, run_ids[r.task.name])
         if decision := outcome.decision:
             page = render(
@@ -193,6 +200,12 @@ def train(
             )
             tracking.log_review({"report.html": page.encode("utf-8")})
     return outcome
+
+
+def _shared(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config values that are the same for all tasks."""
+    own = ("features.", "classifier.", "weights.", "weights", "per_task")
+    return {key: value for key, value in flat.items() if not key.startswith(own)}
 
 
 def _as_params(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +247,8 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 class Resolved:
     """A checked configuration: typed settings, unfitted estimators, and the plain values.
 
-    `teacher` holds vectorizer and classifier of the teacher of a distillation.
+    `teacher` holds vectorizer and classifier of the teacher of a distillation, `own` what single
+    tasks have in place of `vectorizer` and `classifier`, by task and config group.
     """
 
     settings: Settings
@@ -242,6 +256,31 @@ class Resolved:
     classifier: Any
     plain: dict[str, Any]
     teacher: tuple[Any, Any] | None = None
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def learner(self, task: str, choices: Mapping[str, str]) -> Learner:
+        """Return what a task learns with; `choices` names the option taken of each group."""
+        settings, parts = (
+            self.settings,
+            {"features": self.vectorizer, "classifier": self.classifier},
+        )
+        own, plain = self.own.get(task, {}), self.plain["per_task"].get(task) or {}
+        names: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        for group in parts:
+            replaced = f"{group}@per_task.{task}.{group}" if group in own else group
+            names[group] = choices.get(replaced) or choices.get(group, "")
+            values |= _flatten(plain[group] if group in own else self.plain[group], group)
+        weights = settings.weights or {}
+        if task in settings.per_task and settings.per_task[task].weights is not None:
+            weights = settings.per_task[task].weights or {}
+        parts |= own
+        values |= _flatten(dict(weights), "weights")
+        return Learner(parts["features"], parts["classifier"], weights, names, values)
+
+    def learners(self, choices: Mapping[str, str]) -> dict[str, Learner]:
+        """Return what every task of the run learns with."""
+        return {name: self.learner(name, choices) for name in self.settings.tasks}
 
 
 def resolve(config: Any) -> Resolved:
@@ -282,7 +321,15 @@ def resolve(config: Any) -> Resolved:
             estimator(spec["features"], "distil.teacher.features"),
             estimator(spec["classifier"], "distil.teacher.classifier"),
         )
-    return Resolved(settings, own[0], own[1], plain, teacher)
+    replaced = {
+        task: {
+            group: estimator(entry[group], f"per_task.{task}.{group}")
+            for group in ("features", "classifier")
+            if entry[group] is not None
+        }
+        for task, entry in plain["per_task"].items()
+    }
+    return Resolved(settings, own[0], own[1], plain, teacher, replaced)
 
 
 def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
@@ -302,17 +349,19 @@ def run_from_config(config: Any, choices: Mapping[str, str]) -> Outcome | str:
 
 
 def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> Outcome | str:
-    if resolved.settings.command == "audit":
-        return audit(
-            resolved.settings,
-            resolved.vectorizer,
-            resolved.classifier,
-            flat=_flatten(resolved.plain),
-            text=text,
-        )
+    settings = resolved.settings
+    learners = resolved.learners(choices)
+    if settings.command == "audit":
+        return audit(settings, learners, flat=_flatten(resolved.plain), text=text)
+    if settings.command == "search":
+        if settings.search is None:
+            raise KaznewsError("command=search needs search=default, which says what to try")
+        options = _options(settings.search, choices)
+        cache = tracking.EXPERIMENTS / "cache"
+        return recommend(settings, options, settings.search, cache, resolved.teacher)
     names = {
         group: choices[group]
-        for group in ("features", "classifier", "distil", "experiment", "overrides")
+        for group in ("distil", "experiment", "overrides")
         if choices.get(group) not in (None, "None")
     }
     if resolved.settings.command == "stream":
@@ -320,22 +369,39 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
             resolved.settings,
             resolved.vectorizer,
             resolved.classifier,
-            names=names,
+            names=names | names_of(learners.values()),
             flat=_flatten(resolved.plain),
             text=text,
         )
     if resolved.settings.command != "train":
         raise KaznewsError(
-            f"command must be train, audit or stream, not {resolved.settings.command!r}"
+            f"command must be train, audit, search or stream, not {resolved.settings.command!r}"
         )
     return train(
         resolved.settings,
-        resolved.vectorizer,
-        resolved.classifier,
+        learners,
         names=names,
         flat=_flatten(resolved.plain),
         config_text=text,
         teacher=resolved.teacher,
+    )
+
+
+def _options(search: SearchSettings, choices: Mapping[str, str]) -> Options:
+    """Return what the overrides of a search stand for, each composed over the configuration."""
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+
+    # The command line goes before: seeds and processes are the same for all.
+    given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+    def composed(entry: str) -> Resolved:
+        return resolve(compose("config", overrides=[*given, *entry.split()]))
+
+    return Options(
+        {entry: composed(entry).vectorizer for entry in search.features},
+        {entry: composed(entry).classifier for entry in search.all_classifiers()},
+        {entry: composed(entry).settings.weights or {} for entry in search.weights},
     )
 
 

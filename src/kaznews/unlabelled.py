@@ -20,7 +20,7 @@ import numpy as np
 
 from kaznews import gold
 from kaznews.data import Corpus
-from kaznews.errors import KaznewsError
+from kaznews.errors import AbsentError, KaznewsError
 from kaznews.reading import read_rows
 from kaznews.similar import near_pairs
 from kaznews.split import Split
@@ -251,7 +251,7 @@ def gather(pool: Pool, held_out: HeldOut) -> Unlabelled:
     if pool.path is not None:
         readers.append(_stream(pool))
     if not readers:
-        raise KaznewsError(
+        raise AbsentError(
             "there are no unlabelled sentences: name some with data.unlabelled.files=[path], "
             "or take data=gold, whose public files hold more than is labelled"
         )

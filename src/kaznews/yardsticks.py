@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from kaznews.data import Task
 from kaznews.evaluate import Report, evaluate
-from kaznews.model import Strings
+from kaznews.lessons import learn
+from kaznews.model import Floats, Strings
 
 Rows = npt.NDArray[np.int64]
 
@@ -69,12 +70,15 @@ def subsets(groups: npt.NDArray[np.object_], shares: Sequence[float], seed: int)
     return [np.flatnonzero(begins[article] < share * len(groups)) for share in shares]
 
 
-def _fit_and_predict(vectorizer: Any, classifier: Any, texts: Any, y: Strings, asked: Any) -> Any:
+def _fit_and_predict(
+    vectorizer: Any, classifier: Any, texts: Any, y: Strings, asked: Any, weight: Floats | None
+) -> Any:
     from sklearn.base import clone
 
     try:
         fitted = clone(vectorizer)
-        model = clone(classifier).fit(fitted.fit_transform(texts), y)
+        matrix = fitted.fit_transform(texts)
+        model = learn(classifier, matrix, y, None, np.arange(len(y)), weight)
         return model.predict(fitted.transform(asked))
     except ValueError:
         # Too few sentences for these parameters, or one class: no point on the curve.
@@ -95,6 +99,7 @@ def learning_curve(
     n_jobs: int,
     resamples: int,
     seed: int,
+    weight: Floats | None = None,
 ) -> tuple[CurvePoint, ...]:
     """Return how the model does on dev when it is trained on shares of the training articles.
 
@@ -109,13 +114,17 @@ def learning_curve(
         Rows to draw from, rows to score. Test is never asked.
     shares : sequence of float
         In (0, 1); none gives no curve. The full model is not fitted again: add its report.
+    weight : ndarray, shape (n_train,), optional
+        Of the rows of train; 1 by default.
     """
     from joblib import Parallel, delayed
 
-    chosen = [train[rows] for rows in subsets(groups[train], shares, seed)] if shares else []
+    parts = subsets(groups[train], shares, seed) if shares else []
+    chosen = [train[rows] for rows in parts]
+    weights = [None if weight is None else weight[rows] for rows in parts]
     said = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_and_predict)(vectorizer, classifier, texts[rows], y[rows], texts[dev])
-        for rows in chosen
+        delayed(_fit_and_predict)(vectorizer, classifier, texts[rows], y[rows], texts[dev], own)
+        for rows, own in zip(chosen, weights, strict=True)
     )
     return tuple(
         CurvePoint(
