@@ -240,7 +240,7 @@ def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
         if deltas:
             pairs = [delta.removeprefix(f"{group}.").split("=", 1) for delta in deltas]
             changed[group] = {name: yaml.safe_load(value) for name, value in pairs}
-    if weights := yaml.safe_load(trial["weights"].split("=", 1)[1].replace(":", ": ")):
+    if weights := _weights(trial["weights"]):
         changed["weights"] = weights
     lines = [
         "# @package _global_",
@@ -259,15 +259,15 @@ def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def choose(settings: Settings, options: Options, search: SearchSettings, folder: Path) -> str:
+def choose(settings: Settings, options: Options, search: SearchSettings, cache: Path) -> str:
     """Search every task of the settings, write ``search.json`` and ``search.md``; return presets.
 
     Parameters
     ----------
     options : Options
     search : SearchSettings
-    folder : Path
-        Where the record is written.
+    cache : Path
+        Folder that keeps the matrices of folds.
 
     Raises
     ------
@@ -280,7 +280,7 @@ def choose(settings: Settings, options: Options, search: SearchSettings, folder:
     sources = np.array(corpus.sources())
     kinds = np.where(sources == corpus.unnamed, corpus.unnamed, NAMED)
     megabytes = max(settings.cache_mb, 1)
-    cache = FoldCache(folder.parent / "cache", corpus.digest, megabytes)
+    kept = FoldCache(cache, corpus.digest, megabytes)
     record: dict[str, Any] = {
         "data": corpus.name,
         "digest": corpus.digest,
@@ -300,12 +300,13 @@ def choose(settings: Settings, options: Options, search: SearchSettings, folder:
             scorer,
             sources[rows].tolist(),
             texts[rows],
-            cache=cache.of(rows),
+            cache=kept.of(rows),
             n_jobs=settings.n_jobs,
         )
         score = " and ".join(f"{m} of {kind}" for kind, m in scorer.wanted) or task.main_metric
         record["tasks"][task.name] = {**_entry(task, options, trials, score), "failed": failed}
-    cache.shrink()
+    kept.shrink()
+    folder = Path(search.folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False)
     (folder / "search.json").write_text(text + "\n", "utf-8")
@@ -352,7 +353,7 @@ def as_markdown(record: Mapping[str, Any], shown: int) -> str:
             cells = [
                 _short(trial["features"], "features"),
                 _short(trial["classifier"], "classifier"),
-                trial["weights"].removeprefix("weights=").strip("{}") or "",
+                ", ".join(f"{k} {v:g}" for k, v in _weights(trial["weights"]).items()),
                 f"{trial['score']:.3f} ± {trial['standard_error']:.3f}",
                 *(f"{trial['parts'][k][m]:.3f}" for k in kinds for m in entry["metrics"]),
                 f"{trial['seconds']:.1f}",
@@ -362,6 +363,14 @@ def as_markdown(record: Mapping[str, Any], shown: int) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         lines += [f"\n`{which}` is left out: {why}" for which, why in entry["failed"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _weights(override: str) -> dict[str, float]:
+    """Return the weights that an override asks for, ``weights={written:0.5}`` for instance."""
+    import yaml
+
+    found = yaml.safe_load(override.split("=", 1)[1].replace(":", ": "))
+    return dict(found or {})
 
 
 def _short(overrides: str, group: str) -> str:

@@ -8,6 +8,7 @@ that is judged on a fold learns from one that has not seen it.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,14 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from kaznews.calibrate import fit_beta, softmax
+from kaznews.data import Corpus
 from kaznews.errors import AbsentError, KaznewsError
 from kaznews.folds import encoders, fold_matrices, tokenize
 from kaznews.lessons import Lessons, learn
 from kaznews.model import class_scores
-from kaznews.unlabelled import Unlabelled
+from kaznews.split import Split
+from kaznews.unlabelled import Pool, Unlabelled, gather, held_out_of
 
 Floats = npt.NDArray[np.float64]
 Strings = npt.NDArray[np.str_]
+
+log = logging.getLogger("kaznews.train")
 
 LABELS = ("hard", "confidence", "soft")
 PRIORS = ("teacher", "labelled")
@@ -181,6 +186,34 @@ def study(
             f"{', '.join(tasks)}: nothing would learn from the teacher"
         )
     return Study(vectorizer, classifier, found, tokenize([*texts, *found.texts], vectorizer), own)
+
+
+def study_of(
+    vectorizer: Any,
+    classifier: Any,
+    pool: Pool,
+    corpus: Corpus,
+    split: Split,
+    recipes: Mapping[str, Recipe],
+    optional: bool,
+) -> Study | None:
+    """Read the unlabelled sentences of a pool and return the study of a corpus, as `study` does.
+
+    With `optional`, None where the teacher or the sentences are absent, which is logged.
+    """
+    try:
+        # At once: reading the unlabelled sentences takes a while.
+        for encoder in encoders(vectorizer):
+            encoder.current_version()
+        found = gather(pool, held_out_of(corpus, split))
+        log.info("unlabelled (%s): %d sentences", found.digest, len(found.texts))
+        texts, tasks = list(corpus.dataset["text"]), [task.name for task in corpus.tasks]
+        return study(vectorizer, classifier, found, texts, recipes, tasks)
+    except AbsentError as error:
+        if not optional:
+            raise
+        log.warning("trained without a teacher: %s", error)
+        return None
 
 
 def _teacher_version(vectorizer: Any) -> str:

@@ -38,6 +38,17 @@ class Learner:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+def title_of(data: str, learners: Iterable[Learner], names: Mapping[str, str]) -> str:
+    """Return the name of a run: its data and what learns from them, each combination once."""
+    pairs = dict.fromkeys(" + ".join(learner.names.values()) for learner in learners)
+    title = f"{data}: {', '.join(pairs)}"
+    if "distil" in names:
+        title += f" + distil {names['distil']}"
+    if "overrides" in names:
+        title += f" [{names['overrides']}]"
+    return title
+
+
 def names_of(learners: Iterable[Learner]) -> dict[str, str]:
     """Return ``features`` and ``classifier`` of several learners, distinct ones side by side."""
     found: dict[str, dict[str, None]] = {}

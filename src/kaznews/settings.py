@@ -90,6 +90,8 @@ class SearchSettings:
         name their source. A task without an entry is scored by its main metric on all sentences.
     shown : int
         Rows of a table.
+    folder : str
+        Where the record is written.
     """
 
     features: list[str]
@@ -99,6 +101,7 @@ class SearchSettings:
     keep: int
     score: dict[str, list[str]]
     shown: int
+    folder: str
 
     def __post_init__(self) -> None:
         """Refuse a search that tries nothing."""
@@ -177,7 +180,7 @@ class Settings:
     curve_shares: list[float]
     register: bool
     experiment_name: str
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] | None = None
     per_task: dict[str, OwnSettings] = field(default_factory=dict)
     distil: DistilSettings | None = None
     search: SearchSettings | None = None

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,22 +20,21 @@ from kaznews import cluster, stream, tracking
 from kaznews.audit import audit
 from kaznews.choose import Options, choose
 from kaznews.conclude import Outcome, conclude
-from kaznews.data import SPLITS, Corpus, load
-from kaznews.distil import Study, study
-from kaznews.errors import AbsentError, KaznewsError
-from kaznews.estimators import Learner, check_targets, names_of, tuples_for_ranges
+from kaznews.data import SPLITS, load
+from kaznews.distil import study_of
+from kaznews.errors import KaznewsError
+from kaznews.estimators import Learner, check_targets, names_of, title_of, tuples_for_ranges
 from kaznews.fit import run_task
-from kaznews.folds import FoldCache, encoders, tokenize
+from kaznews.folds import FoldCache, tokenize
 from kaznews.notes import run_note, task_note
 from kaznews.provenance import environment_tags
 from kaznews.report import render
 from kaznews.review import review
 from kaznews.root import ROOT
-from kaznews.settings import DistilSettings, SearchSettings, Settings
-from kaznews.split import Split, split_corpus
+from kaznews.settings import SearchSettings, Settings
+from kaznews.split import split_corpus
 from kaznews.sweep import end_sweep, start_sweep
 from kaznews.ui import install_views
-from kaznews.unlabelled import gather, held_out_of
 
 # Named, because run as a program this module is called __main__.
 log = logging.getLogger("kaznews.train")
@@ -85,15 +84,19 @@ def train(
         "data=%s (%s): %s sentences, split %s", corpus.name, corpus.digest, counts, split.origin
     )
     learners = {task.name: learners[task.name] for task in corpus.tasks}
+    lessons = None
+    if settings.distil is not None and teacher is not None:
+        pool, recipes = settings.data.unlabelled, settings.distil.tasks
+        lessons = study_of(*teacher, pool, corpus, split, recipes, settings.distil.optional)
+    if lessons is None:
+        names = {group: name for group, name in names.items() if group != "distil"}
     facts = {"data": corpus.name, "data_digest": corpus.digest, **names}
     facts |= names_of(learners.values())
     tags = {**facts, **environment_tags()}
-    title = _title(corpus, learners.values(), names)
+    title = title_of(corpus.name, learners.values(), names)
     install_views(experiment, corpus.tasks)
     datasets = tracking.make_datasets(corpus, split)
-    texts, digest, lessons = list(corpus.dataset["text"]), corpus.digest, None
-    if settings.distil is not None and teacher is not None:
-        lessons = _study(settings, settings.distil, teacher, corpus, split)
+    texts, digest = list(corpus.dataset["text"]), corpus.digest
     if lessons is not None:
         found = lessons.found
         texts, digest = [*texts, *found.texts], f"{digest}-{found.digest}"
@@ -108,7 +111,7 @@ def train(
         tracking.log_inputs(datasets)
         for task in corpus.tasks:
             learner = learners[task.name]
-            title_here = _title(corpus, [learner], names)
+            title_here = title_of(corpus.name, [learner], names)
             name = f"{task.name} · {title_here}"
             own = {**tags, **learner.names, "task": task.name, "kind": "task"}
             with tracking.run(experiment, name, own) as run_ids[task.name]:
@@ -181,7 +184,7 @@ def train(
         tracking.describe(run_note(title, results, corpus, split, versions, outcome.decision))
         for r in results:
             own_versions = {n: versions[n] for n in tracking.names_of(r.task.name) if n in versions}
-            own_title = _title(corpus, [learners[r.task.name]], names)
+            own_title = title_of(corpus.name, [learners[r.task.name]], names)
             text = task_note(own_title, r, corpus, split, own_versions)
             tracking.describe(text, run_ids[r.task.name])
         if decision := outcome.decision:
@@ -196,40 +199,6 @@ def train(
             )
             tracking.log_review({"report.html": page.encode("utf-8")})
     return outcome
-
-
-def _title(corpus: Corpus, learners: Iterable[Learner], names: Mapping[str, str]) -> str:
-    """Return the name of a run: its data and what learns from them, each combination once."""
-    pairs = dict.fromkeys(" + ".join(learner.names.values()) for learner in learners)
-    title = f"{corpus.name}: {', '.join(pairs)}"
-    if "distil" in names:
-        title += f" + distil {names['distil']}"
-    if "overrides" in names:
-        title += f" [{names['overrides']}]"
-    return title
-
-
-def _study(
-    settings: Settings,
-    distil: DistilSettings,
-    teacher: tuple[Any, Any],
-    corpus: Corpus,
-    split: Split,
-) -> Study | None:
-    """Return what the teacher teaches; None where it is not at hand and need not be."""
-    names = [task.name for task in corpus.tasks]
-    try:
-        # At once: reading the unlabelled sentences takes a while.
-        for encoder in encoders(teacher[0]):
-            encoder.current_version()
-        found = gather(settings.data.unlabelled, held_out_of(corpus, split))
-        log.info("unlabelled (%s): %d sentences", found.digest, len(found.texts))
-        return study(*teacher, found, list(corpus.dataset["text"]), distil.tasks, names)
-    except AbsentError as error:
-        if not distil.optional:
-            raise
-        log.warning("trained without a teacher: %s", error)
-        return None
 
 
 def _shared(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,7 +270,7 @@ class Resolved:
             replaced = f"{group}@per_task.{task}.{group}" if group in own else group
             names[group] = choices.get(replaced) or choices.get(group, "")
             values |= _flatten(plain[group] if group in own else self.plain[group], group)
-        weights = settings.weights
+        weights = settings.weights or {}
         if task in settings.per_task and settings.per_task[task].weights is not None:
             weights = settings.per_task[task].weights or {}
         parts |= own
@@ -387,7 +356,7 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
         if settings.search is None:
             raise KaznewsError("command=search needs search=default, which says what to try")
         options = _options(settings.search, choices)
-        return choose(settings, options, settings.search, tracking.EXPERIMENTS / "results")
+        return choose(settings, options, settings.search, tracking.EXPERIMENTS / "cache")
     names = {
         group: choices[group]
         for group in ("distil", "experiment", "overrides")
@@ -430,7 +399,7 @@ def _options(search: SearchSettings, choices: Mapping[str, str]) -> Options:
     return Options(
         {entry: composed(entry).vectorizer for entry in search.features},
         {entry: composed(entry).classifier for entry in search.classifiers},
-        {entry: composed(entry).settings.weights for entry in search.weights},
+        {entry: composed(entry).settings.weights or {} for entry in search.weights},
     )
 
 

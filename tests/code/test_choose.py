@@ -1,0 +1,238 @@
+"""The simplest recipe that is as good as the best, sources that weigh, and tasks that differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from tests.conftest import STANCES, TOPIC, run_train
+
+from kaznews import load
+from kaznews.choose import Key, Scorer, Trial, preset, simplest
+from kaznews.data import load as load_data
+from kaznews.errors import KaznewsError
+from kaznews.evaluate import evaluate
+from kaznews.lessons import source_weights
+from kaznews.model import train_task
+from kaznews.reading import Source
+from kaznews.root import ROOT
+from kaznews.search import Answers, Candidate, out_of_fold
+from kaznews.settings import SearchSettings
+from kaznews.train import register_resolvers, resolve
+
+RECORD = ROOT / "experiments" / "results" / "search.json"
+TEXTS = np.array(["экспорт артты", "мектеп ашылды", "экспорт азайды", "бала келді"] * 6, object)
+Y = np.array(["favor", "none", "against", "none"] * 6)
+FOLD = np.repeat(np.arange(3), 8)
+
+
+def trial(key: Key, *scores: float) -> Trial:
+    return Trial(key, np.array(scores), 0.0, {})
+
+
+def test_the_simplest_within_one_standard_error_of_the_best_is_chosen() -> None:
+    best = trial((2, 1, 0), 0.80, 0.70, 0.90)
+    # Differences 0.02, -0.02, 0.03: mean 0.01, standard error 0.0153.
+    close = trial((1, 3, 1), 0.78, 0.72, 0.87)
+    # Always 0.01 below: a standard error of 0. Its own spread is as wide as that of the best.
+    below = trial((0, 0, 0), 0.79, 0.69, 0.89)
+    assert simplest([best, close, below]) is close
+    assert simplest([best, below]) is best
+    # What has fewer features is simpler, whatever its classifier.
+    closer = trial((1, 0, 9), 0.80, 0.70, 0.90)
+    assert simplest([close, best, closer]) is closer
+
+
+def test_the_score_of_a_fold_is_the_mean_of_what_is_wanted_of_each_kind_of_source() -> None:
+    task = STANCES[0]
+    kinds = np.array(["real", "written"] * 12)
+    said = Y.copy()
+    said[[0, 2, 9, 12]] = ["none", "favor", "favor", "against"]
+    scorer = Scorer(task, Y, FOLD, kinds, ["real.f1_favor", "written.accuracy", "radio.accuracy"])
+    found = scorer((0, 0, 0), Answers(said, 1.5))
+
+    def metric(rows: Any, name: str) -> float:
+        return evaluate(task, Y[rows].tolist(), said[rows].tolist()).metrics[name]
+
+    for k in range(3):
+        real, written = ((k == FOLD) & (kinds == kind) for kind in ("real", "written"))
+        expected = (metric(real, "f1_favor") + metric(written, "accuracy")) / 2
+        assert found.scores[k] == pytest.approx(expected)
+    assert found.parts["real"]["f1_favor"] == metric(kinds == "real", "f1_favor")
+    assert found.seconds == 1.5
+    assert found.error == pytest.approx(np.std(found.scores, ddof=1) / 3**0.5)
+    # Of data without any such source the main metric counts.
+    other = Scorer(task, Y, FOLD, kinds, ["radio.accuracy"])((0, 0, 0), Answers(said, 0))
+    assert other.scores[0] == pytest.approx(metric(FOLD == 0, task.main_metric))
+
+
+def test_candidates_answer_as_models_that_were_fitted_alone_and_say_why_they_cannot() -> None:
+    weight = np.where(Y == "against", 3.0, 1.0)
+    candidates = [
+        Candidate(TfidfVectorizer(), LogisticRegression()),
+        Candidate(TfidfVectorizer(), LogisticRegression(), weight),
+        Candidate(TfidfVectorizer(), KNeighborsClassifier(), weight),
+        Candidate(TfidfVectorizer(analyzer="char"), LogisticRegression()),
+    ]
+    found = out_of_fold(candidates, TEXTS, Y, FOLD)
+    for k, how in ((0, None), (1, weight), (3, None)):
+        expected = np.empty(len(Y), dtype="<U7")
+        for number in range(3):
+            kept = number != FOLD
+            vectorizer = TfidfVectorizer(analyzer=candidates[k].vectorizer.analyzer)
+            model = LogisticRegression().fit(
+                vectorizer.fit_transform(TEXTS[kept]), Y[kept],
+                sample_weight=None if how is None else how[kept],
+            )  # fmt: skip
+            expected[~kept] = model.predict(vectorizer.transform(TEXTS[~kept]))
+        assert isinstance(found[k], Answers)
+        assert found[k].said.tolist() == expected.tolist()
+    assert "KNeighborsClassifier cannot weigh" in str(found[2])
+
+
+def test_sources_weigh_as_they_are_told() -> None:
+    sources = ["written", "radio", "written"]
+    assert source_weights(sources, {"written": 0.5}).tolist() == [0.5, 1.0, 0.5]
+    # Nothing to tell apart: no weights, so that a classifier's regularisation keeps its meaning.
+    assert source_weights(sources, {}) is None
+    assert source_weights(["written"] * 3, {"written": 0.5}) is None
+    assert source_weights(sources, {"paper": 9}) is None
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(KaznewsError, match=r"weights\.radio must be above 0"):
+            source_weights(sources, {"radio": wrong})
+
+
+def test_a_sentence_that_weighs_double_is_learned_as_if_it_stood_twice() -> None:
+    twice = Y == "against"
+    weight = np.where(twice, 2.0, 1.0)
+    # The vocabulary is fixed and without IDF: only the classifier sees how often a sentence stands.
+    words = TfidfVectorizer(vocabulary=sorted(set(" ".join(TEXTS).split())), use_idf=False)
+    once = train_task(
+        words, LogisticRegression(), TEXTS, Y, FOLD, weight=weight, calibration="none"
+    )
+    both = np.concatenate([np.arange(len(Y)), np.flatnonzero(twice)])
+    doubled = train_task(
+        words, LogisticRegression(), TEXTS[both], Y[both], FOLD[both], calibration="none"
+    )
+    plain = train_task(words, LogisticRegression(), TEXTS, Y, FOLD, calibration="none")
+    models = [f.pipeline.named_steps["classifier"].coef_ for f in (once, doubled, plain)]
+    np.testing.assert_allclose(models[0], models[1], atol=1e-3)
+    assert not np.allclose(models[0], models[2], atol=1e-2)
+    np.testing.assert_allclose(once.oof_probability, doubled.oof_probability[: len(Y)], atol=1e-3)
+    assert not np.allclose(once.oof_probability, plain.oof_probability, atol=1e-2)
+
+
+def test_sentences_without_a_source_have_the_name_that_the_data_option_gives_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "some.jsonl"
+    rows = [{"text": "бір", "topic": "sport"}, {"text": "екі", "topic": "sport", "source": "radio"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    corpus = load_data(Source("some", (str(path),), unnamed="written"), [TOPIC])
+    assert corpus.sources() == ["written", "radio"]
+    # The column itself is left as it is.
+    assert corpus.dataset["source"][:] == [None, "radio"]
+
+
+def composed(*overrides: str) -> Any:
+    register_resolvers()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return resolve(compose("config", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("task", [TOPIC, *STANCES], ids=lambda task: task.name)
+def test_the_preset_of_a_task_is_what_the_recorded_search_recommends(task: Any) -> None:
+    entry = json.loads(RECORD.read_text("utf-8"))["tasks"][task.name]
+    chosen = entry["trials"][entry["chosen"]]
+    committed = (ROOT / "conf" / "experiment" / f"{task.name}.yaml").read_text("utf-8")
+    assert yaml.safe_load(committed) == yaml.safe_load(preset(task.name, chosen, "both"))
+    overrides = " ".join(chosen[group] for group in ("features", "classifier", "weights"))
+    asked = composed(*overrides.split()).learner(task.name, {})
+    best = composed("experiment=best").learner(task.name, {})
+    assert repr(best.vectorizer) == repr(asked.vectorizer)
+    assert repr(best.classifier) == repr(asked.classifier)
+    assert best.weights == asked.weights
+
+
+def test_the_recorded_search_tried_what_is_declared() -> None:
+    register_resolvers()
+    search: SearchSettings = composed("search=default").settings.search
+    for entry in json.loads(RECORD.read_text("utf-8"))["tasks"].values():
+        assert {t["features"] for t in entry["trials"]} == set(search.features)
+        tried = {t["classifier"] for t in entry["trials"]} | set(entry["failed"])
+        assert tried == set(search.classifiers)
+        assert {t["weights"] for t in entry["trials"]} == set(search.weights)
+        assert [t["score"] for t in entry["trials"]] == sorted(
+            (t["score"] for t in entry["trials"]), reverse=True
+        )
+
+
+def test_a_search_is_one_command_and_repeats(small_file: Path, tmp_path: Path) -> None:
+    records = []
+    for name in ("one", "two"):
+        done = run_train(
+            tmp_path, "command=search", "search=default", "data=files", "split=quick",
+            f"data.files=[{small_file}]", f"search.folder={tmp_path}/{name}", "n_jobs=1",
+            "search.features=['features=word','features=word features.ngram_range=[1,1]']",
+            "search.classifiers=['classifier=linear_svc','classifier=majority']",
+            "search.weights=['weights=null']", "search.keep=1",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        records.append(json.loads((tmp_path / name / "search.json").read_text("utf-8")))
+    for entry in (record["tasks"][name] for record in records for name in record["tasks"]):
+        # Two vectorizers, and the other classifier on the best one or two.
+        assert len(entry["trials"]) in (3, 4)
+        assert entry["trials"][entry["chosen"]]["classifier"] == "classifier=linear_svc"
+        for one in entry["trials"]:
+            one.pop("seconds")
+    assert records[0] == records[1]
+    assert "/features@per_task.topic.features: word" in done.stdout
+    assert "## topic" in (tmp_path / "one" / "search.md").read_text("utf-8")
+
+
+def test_tasks_of_a_bundle_may_differ_in_all_they_learn_with(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    done = run_train(
+        tmp_path, "experiment=best", "data=files", f"data.files=[{small_file}]", "split=quick",
+        "resamples=0", "curve_shares=[]", "register=false",
+        "features@per_task.stance_trade_balance.features=word",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # Nothing to learn from without labels here: it says so, and goes on.
+    said = [line for line in done.stdout.splitlines() if "trained without a teacher" in line]
+    assert len(said) == 1
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "kaznews"]
+    found = client.search_runs([experiment.experiment_id])
+    by_task = {run.data.tags.get("task", "parent"): run for run in found}
+    trade, topic = by_task["stance_trade_balance"].data, by_task["topic"].data
+    assert trade.tags["features"] == "word"
+    assert trade.params["features.analyzer"] == "word"
+    assert "files: word + " in trade.tags["mlflow.runName"]
+    assert "distil" not in by_task["parent"].data.tags
+    assert topic.tags["features"] != "word"
+    assert topic.tags["features"] in by_task["parent"].data.tags["features"]
+    # One file for all three, which holds what they share once.
+    path = client.download_artifacts(by_task["parent"].info.run_id, "kaznews.npz")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    from kaznews import runtime
+
+    (bundle_id,) = [m.model_id for m in by_task["parent"].outputs.model_outputs]
+    bundle = load(client.get_logged_model(bundle_id).artifact_location)
+    sentences = [json.loads(line)["text"] for line in small_file.open(encoding="utf-8")][:50]
+    answers = runtime.read(Path(path)).probabilities(sentences)
+    for name, expected in bundle.probabilities(sentences).items():
+        np.testing.assert_allclose(answers[name], expected, atol=1e-9)
+    shown = bundle.predict(sentences[:2], explain=True)
+    assert len(shown["topic"]) == len(shown["stance_trade_balance"]) == 2
