@@ -78,7 +78,8 @@ sweep: $(VENV)/.train $(if $(findstring ray,$(ARGS)),$(VENV)/.ray) ## try all co
 	  $(if $(findstring hydra/launcher=,$(ARGS)),,hydra/launcher=joblib) $(ARGS)
 
 search: $(VENV)/.train ## cross-validate the recipes of conf/search on train, recommend a preset a task
-	@$(BIN)/python -m kaznews.train command=search search=default data=both $(ARGS)
+	@$(BIN)/python -m kaznews.train command=search search=default data=both \
+	  distil=default distil.optional=true $(ARGS)
 
 data: $(VENV)/.train ## fetch the public files of data=gold; MIRROR=dir reads a local copy
 	@$(BIN)/kaznews data $(if $(MIRROR),--mirror "$(MIRROR)")

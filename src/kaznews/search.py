@@ -39,7 +39,7 @@ class Answers:
     Attributes
     ----------
     said : ndarray of str, shape (n_sentences,)
-        Out of fold.
+        Out of fold; empty on folds that were left out.
     seconds : float
         Of one processor, to fit the classifier of one fold; the mean over folds.
     """
@@ -101,6 +101,7 @@ def out_of_fold(
     y: Strings,
     fold: npt.NDArray[np.int64],
     *,
+    only: Sequence[int] | None = None,
     matrices: Callable[..., tuple[Any, Any]] = fold_matrices,
     n_jobs: int = 1,
 ) -> list[Answers | str]:
@@ -114,6 +115,8 @@ def out_of_fold(
         As `folds.tokenize` returns them for all vectorizers.
     y : ndarray of str, shape (n_sentences,)
     fold : ndarray of int, shape (n_sentences,)
+    only : sequence of int, optional
+        Folds to be asked; all by default.
     matrices : callable
         As `folds.fold_matrices`, or `folds.FoldCache.matrices` to keep them across searches.
     n_jobs : int
@@ -133,11 +136,11 @@ def out_of_fold(
     jobs, owners = [], []
     for positions in by_vectorizer.values():
         own = [candidates[i] for i in positions]
-        for k in np.unique(fold):
+        for k in np.unique(fold) if only is None else only:
             kept, held_out = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
             jobs.append(delayed(_fold_answers)(own, texts, y, kept, held_out, matrices))
             owners.append((positions, held_out))
-    said = np.empty((len(candidates), len(y)), dtype=object)
+    said = np.full((len(candidates), len(y)), "", dtype=object)
     seconds: list[list[float]] = [[] for _ in candidates]
     reasons: dict[int, str] = {}
     for (positions, rows), found in zip(owners, Parallel(n_jobs=n_jobs)(jobs), strict=True):
@@ -148,7 +151,9 @@ def out_of_fold(
                 said[position, rows] = answer[0]
                 seconds[position].append(answer[1])
     return [
-        reasons[i] if i in reasons else Answers(said[i].astype(str), float(np.mean(seconds[i])))
+        reasons[i]
+        if i in reasons
+        else Answers(said[i].astype(str), float(np.mean(seconds[i] or 0)))
         for i in range(len(candidates))
     ]
 

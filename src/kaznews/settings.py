@@ -60,8 +60,12 @@ class DistilSettings:
     """
 
     teacher: TeacherSettings
-    tasks: dict[str, Recipe]
+    tasks: dict[str, Recipe | None]
     optional: bool = False
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Return the recipes by task; tasks with null learn from labels alone."""
+        return {name: recipe for name, recipe in self.tasks.items() if recipe is not None}
 
 
 @dataclass
@@ -75,7 +79,7 @@ class OwnSettings:
 
 @dataclass
 class SearchSettings:
-    """An option of conf/search: what `choose` tries for every task.
+    """An option of conf/search: what `recommend` tries for every task.
 
     Attributes
     ----------
@@ -84,7 +88,9 @@ class SearchSettings:
     reference : str
         The one of `classifiers` with which features are compared.
     keep : int
-        How many of the best go on from features to classifiers, and from there to weights.
+        How many of the best go on into the next round, beside the simplest that is as good.
+    margin : float
+        How far behind the best a recipe may be on the first folds to be asked about the others.
     score : dict of str to list of str
         Task to ``<source>.<metric>``, of which the mean counts; ``real`` are all sentences that
         name their source. A task without an entry is scored by its main metric on all sentences.
@@ -99,6 +105,7 @@ class SearchSettings:
     weights: list[str]
     reference: str
     keep: int
+    margin: float
     score: dict[str, list[str]]
     shown: int
     folder: str

@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 
 from kaznews import cluster, stream, tracking
 from kaznews.audit import audit
-from kaznews.choose import Options, choose
+from kaznews.choose import Options
 from kaznews.conclude import Outcome, conclude
 from kaznews.data import SPLITS, load
 from kaznews.distil import study_of
@@ -28,6 +28,7 @@ from kaznews.fit import run_task
 from kaznews.folds import FoldCache, tokenize
 from kaznews.notes import run_note, task_note
 from kaznews.provenance import environment_tags
+from kaznews.recommend import recommend
 from kaznews.report import render
 from kaznews.review import review
 from kaznews.root import ROOT
@@ -86,7 +87,7 @@ def train(
     learners = {task.name: learners[task.name] for task in corpus.tasks}
     lessons = None
     if settings.distil is not None and teacher is not None:
-        pool, recipes = settings.data.unlabelled, settings.distil.tasks
+        pool, recipes = settings.data.unlabelled, settings.distil.recipes()
         lessons = study_of(*teacher, pool, corpus, split, recipes, settings.distil.optional)
     if lessons is None:
         names = {group: name for group, name in names.items() if group != "distil"}
@@ -356,7 +357,8 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
         if settings.search is None:
             raise KaznewsError("command=search needs search=default, which says what to try")
         options = _options(settings.search, choices)
-        return choose(settings, options, settings.search, tracking.EXPERIMENTS / "cache")
+        cache = tracking.EXPERIMENTS / "cache"
+        return recommend(settings, options, settings.search, cache, resolved.teacher)
     names = {
         group: choices[group]
         for group in ("distil", "experiment", "overrides")

@@ -19,7 +19,7 @@ ORDER = (
     "folds lessons calibrate stock model distil scores evaluate gate slices yardsticks "
     "explain fit plots findings review report notes views provenance tracking ui sweep "
     "promotion predict export serve batches parts bulk cluster judge suggest settings audit "
-    "search choose reader stream conclude train cli"
+    "search choose recommend reader stream conclude train cli"
 ).split()
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

@@ -16,13 +16,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from tests.conftest import STANCES, TOPIC, run_train
 
 from kaznews import load
-from kaznews.choose import Key, Scorer, Trial, preset, simplest
+from kaznews.choose import Key, Scorer, Trial, simplest
 from kaznews.data import load as load_data
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import evaluate
 from kaznews.lessons import source_weights
 from kaznews.model import train_task
 from kaznews.reading import Source
+from kaznews.recommend import preset
 from kaznews.root import ROOT
 from kaznews.search import Answers, Candidate, out_of_fold
 from kaznews.settings import SearchSettings
@@ -170,13 +171,19 @@ def test_the_recorded_search_tried_what_is_declared() -> None:
         tried = {t["classifier"] for t in entry["trials"]} | set(entry["failed"])
         assert tried == set(search.classifiers)
         assert {t["weights"] for t in entry["trials"]} == set(search.weights)
-        assert [t["score"] for t in entry["trials"]] == sorted(
-            (t["score"] for t in entry["trials"]), reverse=True
-        )
+        scores = [t["score"] for t in entry["trials"] if t["folds"] == 5]
+        assert scores == sorted(scores, reverse=True)
+        assert entry["trials"][entry["chosen"]]["folds"] == 5
 
 
-def test_a_search_is_one_command_and_repeats(small_file: Path, tmp_path: Path) -> None:
+def test_a_search_is_one_command_and_repeats(
+    corpus_rows: list[dict[str, Any]], small_file: Path, tmp_path: Path
+) -> None:
     records = []
+    more = tmp_path / "more.jsonl"
+    more.write_text(
+        "".join(json.dumps({"text": row["text"]}) + "\n" for row in corpus_rows[:300]), "utf-8"
+    )
     for name in ("one", "two"):
         done = run_train(
             tmp_path, "command=search", "search=default", "data=files", "split=quick",
@@ -184,6 +191,8 @@ def test_a_search_is_one_command_and_repeats(small_file: Path, tmp_path: Path) -
             "search.features=['features=word','features=word features.ngram_range=[1,1]']",
             "search.classifiers=['classifier=linear_svc','classifier=majority']",
             "search.weights=['weights=null']", "search.keep=1",
+            "distil=default", "features@distil.teacher.features=word",
+            f"data.unlabelled.files=[{more}]",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         records.append(json.loads((tmp_path / name / "search.json").read_text("utf-8")))
@@ -194,6 +203,15 @@ def test_a_search_is_one_command_and_repeats(small_file: Path, tmp_path: Path) -
         for one in entry["trials"]:
             one.pop("seconds")
     assert records[0] == records[1]
+    # A task without a recipe has no teacher.
+    taught = {name: entry.get("taught") for name, entry in records[0]["tasks"].items()}
+    assert taught.pop("stance_trade_balance") is None
+    for name, found in taught.items():
+        entry = records[0]["tasks"][name]
+        assert 0 < found["unlabelled"] < 300
+        before = entry["trials"][entry["chosen"]]["score"]
+        assert found["gain"] == pytest.approx(found["score"] - before, abs=2e-4)
+        assert found["pays"] == (found["gain"] > found["standard_error"])
     assert "/features@per_task.topic.features: word" in done.stdout
     assert "## topic" in (tmp_path / "one" / "search.md").read_text("utf-8")
 

@@ -1,0 +1,263 @@
+"""A configured search in, its record, tables and a preset a task out: what ``make search`` does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaznews.choose import Options, Scorer, Trial, rounds, shown_metrics, simplest, taught
+from kaznews.data import Corpus, Task, load
+from kaznews.distil import study_of
+from kaznews.folds import FoldCache, tokenize
+from kaznews.lessons import source_weights
+from kaznews.settings import SearchSettings, Settings
+from kaznews.split import split_corpus
+
+# Sentences that name their source, whatever it is.
+NAMED = "real"
+Strings = npt.NDArray[np.str_]
+log = logging.getLogger("kaznews.train")
+
+
+def _entry(task: Task, options: Options, trials: Sequence[Trial], score: str) -> dict[str, Any]:
+    """Return the trials of a task as plain data."""
+    n_folds = max(len(trial.scores) for trial in trials)
+    names = [list(options.features), list(options.classifiers), list(options.weights)]
+    return {
+        "score": score,
+        "chosen": trials.index(simplest([t for t in trials if len(t.scores) == n_folds])),
+        "metrics": list(shown_metrics(task)),
+        "trials": [
+            {
+                **{
+                    group: names[i][trial.key[i]]
+                    for i, group in enumerate(("features", "classifier", "weights"))
+                },
+                "score": round(trial.mean, 4),
+                "standard_error": round(trial.error, 4),
+                "folds": len(trial.scores),
+                "seconds": round(trial.seconds, 2),
+                "parts": _rounded(trial.parts),
+            }
+            for trial in trials
+        ],
+    }
+
+
+def _rounded(parts: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {kind: {k: round(v, 4) for k, v in own.items()} for kind, own in parts.items()}
+
+
+def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
+    """Return conf/experiment/<task>.yaml for a trial, what differs from conf/config.yaml alone."""
+    import yaml
+
+    chosen, changed = [], {}
+    for group in ("features", "classifier"):
+        first, *deltas = trial[group].split()
+        chosen.append(f"  - /{group}@per_task.{task}.{group}: {first.split('=', 1)[1]}")
+        if deltas:
+            pairs = [delta.removeprefix(f"{group}.").split("=", 1) for delta in deltas]
+            changed[group] = {name: yaml.safe_load(value) for name, value in pairs}
+    if weights := _weights(trial["weights"]):
+        changed["weights"] = weights
+    lines = [
+        "# @package _global_",
+        f"# What `make search` recommends for {task}: experiments/results/search.md.",
+        "defaults:",
+        *chosen,
+        "  - _self_",
+        f"  - override /task: {task}",
+        f"  - override /data: {data}",
+    ]
+    if changed:
+        lines += ["per_task:", f"  {task}:"]
+        for name, values in changed.items():
+            inner = yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
+            lines.append(f"    {name}: {inner}")
+    return "\n".join(lines) + "\n"
+
+
+def _taught_entry(trial: Trial, found: Trial, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a teacher adds to a trial; it pays if that is above its standard error."""
+    gain = found.scores - trial.scores
+    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    return {
+        "recipe": facts["recipe"],
+        "teacher_accuracy": round(facts["teacher_cv_accuracy"], 4),
+        "unlabelled": facts["unlabelled_sentences"],
+        "score": round(found.mean, 4),
+        "gain": round(float(gain.mean()), 4),
+        "standard_error": round(error, 4),
+        "pays": bool(gain.mean() > error),
+        "parts": _rounded(found.parts),
+    }
+
+
+def recommend(
+    settings: Settings,
+    options: Options,
+    search: SearchSettings,
+    cache: Path,
+    teacher: tuple[Any, Any] | None = None,
+) -> str:
+    """Search every task of the settings, write ``search.json`` and ``search.md``; return presets.
+
+    Parameters
+    ----------
+    options : Options
+    search : SearchSettings
+    cache : Path
+        Folder that keeps the matrices of folds.
+    teacher : (estimator, estimator), optional
+        With ``settings.distil``: its recipes are tried on what was chosen.
+
+    Raises
+    ------
+    KaznewsError
+        The data are not valid or cannot be split, or a metric is not known.
+    """
+    corpus = load(settings.source(), settings.task_list())
+    split = split_corpus(corpus, **vars(settings.split), seed=settings.seed)
+    study = None
+    if settings.distil is not None and teacher is not None:
+        pool, recipes = settings.data.unlabelled, settings.distil.recipes()
+        study = study_of(*teacher, pool, corpus, split, recipes, settings.distil.optional)
+    more = study.found.texts if study else ()
+    texts = tokenize([*corpus.dataset["text"], *more], *options.features.values())
+    sources = np.array(corpus.sources())
+    kinds = np.where(sources == corpus.unnamed, corpus.unnamed, NAMED)
+    megabytes = max(settings.cache_mb, 1)
+    digest = f"{corpus.digest}-{study.found.digest}" if study else corpus.digest
+    kept = FoldCache(cache, digest, megabytes)
+    record: dict[str, Any] = {
+        "data": corpus.name,
+        "digest": corpus.digest,
+        "folds": settings.split.n_folds,
+        "sentences": {
+            kind: int((split.part[kinds == kind] == "train").sum()) for kind in np.unique(kinds)
+        },
+        "tasks": {},
+    }
+    for task in corpus.tasks:
+        y, rows = _learnable(corpus, task, split.part == "train")
+        wanted = search.score.get(task.name, [])
+        scorer = Scorer(task, y, split.fold[rows], kinds[rows], wanted)
+        trials, failed = rounds(
+            options,
+            search,
+            scorer,
+            sources[rows].tolist(),
+            texts[rows],
+            cache=kept.of(rows),
+            n_jobs=settings.n_jobs,
+        )
+        score = " and ".join(f"{m} of {kind}" for kind, m in scorer.wanted) or task.main_metric
+        entry = {**_entry(task, options, trials, score), "failed": failed}
+        if study is not None and task.name in study.recipes:
+            best = trials[entry["chosen"]]
+            by_source = list(options.weights.values())[best.key[2]]
+            weight = source_weights(sources[rows].tolist(), by_source)
+            found, facts = taught(
+                study,
+                scorer,
+                best,
+                options,
+                rows,
+                texts,
+                weight,
+                cache=kept,
+                n_jobs=settings.n_jobs,
+            )
+            entry["taught"] = _taught_entry(best, found, facts)
+            log.info("%s: gain by a teacher %s", task.name, entry["taught"]["gain"])
+        record["tasks"][task.name] = entry
+    kept.shrink()
+    folder = Path(search.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    (folder / "search.json").write_text(text + "\n", "utf-8")
+    (folder / "search.md").write_text(as_markdown(record, search.shown), "utf-8")
+    said = [f"every trial: {folder / 'search.md'}"]
+    for name, entry in record["tasks"].items():
+        text = preset(name, entry["trials"][entry["chosen"]], corpus.name)
+        said.append(f"conf/experiment/{name}.yaml:\n{text}")
+    return "\n\n".join(said)
+
+
+def _learnable(
+    corpus: Corpus, task: Task, within: npt.NDArray[np.bool_]
+) -> tuple[Strings, npt.NDArray[np.int64]]:
+    """Return the labels of a task that can be learned within some rows, and their rows."""
+    y = np.array([label or "" for label in corpus.labels(task)])
+    rows = np.flatnonzero(within & (y != "") & ~np.isin(y, task.excluded))
+    return y[rows], rows
+
+
+def as_markdown(record: Mapping[str, Any], shown: int) -> str:
+    """Return the record as one table a task: its best trials and the chosen one."""
+    sentences = ", ".join(f"{n:,} {kind}" for kind, n in record["sentences"].items())
+    lines = [
+        f"Recipes by {record['folds']}-fold cross-validation, disjoint by article, on the train "
+        f"sentences of `data={record['data']}` (`{record['digest']}`: {sentences}). `make search`",
+        "",
+        "Chosen (**bold**) is the simplest that is worse than the best by no more than one "
+        "standard error of the difference, fold by fold; simpler is what stands earlier in "
+        "`conf/search/default.yaml`, features first. The score behind ± has its own standard "
+        "error. Seconds of one processor fit the classifier of a fold.",
+    ]
+    for name, entry in record["tasks"].items():
+        trials, chosen = entry["trials"], entry["chosen"]
+        kinds = list(trials[0]["parts"])
+        columns = [f"{kind} {metric}" for kind in kinds for metric in entry["metrics"]]
+        lines += ["", f"## {name}", "", f"Score: {entry['score']}. {len(trials)} recipes.", ""]
+        trials = [trial for trial in trials if trial["folds"] == record["folds"]]
+        lines.append(
+            "| features | classifier | weights | score | " + " | ".join(columns) + " | s |"
+        )
+        lines.append("|" + " --- |" * (5 + len(columns)))
+        for i in sorted({*range(min(shown, len(trials))), chosen}):
+            trial = trials[i]
+            cells = [
+                _short(trial["features"], "features"),
+                _short(trial["classifier"], "classifier"),
+                ", ".join(f"{k} {v:g}" for k, v in _weights(trial["weights"]).items()),
+                f"{trial['score']:.3f} ± {trial['standard_error']:.3f}",
+                *(f"{trial['parts'][k][m]:.3f}" for k in kinds for m in entry["metrics"]),
+                f"{trial['seconds']:.1f}",
+            ]
+            if i == chosen:
+                cells = [f"**{cell}**" if cell else "" for cell in cells]
+            lines.append("| " + " | ".join(cells) + " |")
+        if found := entry.get("taught"):
+            values = ", ".join(
+                f"{found['parts'][k][m]:.3f} {k} {m}" for k in kinds for m in entry["metrics"]
+            )
+            lines += [
+                "",
+                f"What was chosen, learning from a teacher too ({found['unlabelled']:,} unlabelled "
+                f"sentences, recipe of `conf/distil/default.yaml`, the teacher's accuracy "
+                f"{found['teacher_accuracy']:.3f}): {found['score']:.3f}, a gain of "
+                f"{found['gain']:+.3f} ± {found['standard_error']:.3f}; {values}.",
+            ]
+        lines += [f"\n`{which}` is left out: {why}" for which, why in entry["failed"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _weights(override: str) -> dict[str, float]:
+    """Return the weights that an override asks for, ``weights={written:0.5}`` for instance."""
+    import yaml
+
+    found = yaml.safe_load(override.split("=", 1)[1].replace(":", ": "))
+    return dict(found or {})
+
+
+def _short(overrides: str, group: str) -> str:
+    first, *deltas = overrides.split()
+    return " ".join([first.removeprefix(f"{group}="), *(d.split(".", 1)[-1] for d in deltas)])
