@@ -1,6 +1,6 @@
-"""Recorded results in, the tables of README out: python -m benchmarks.readme
+"""Recorded results in, the tables of README and the data card out: python -m benchmarks.readme
 
-A table stands in README between `<!-- table NAME -->` and `<!-- end -->`; what stands between them
+A table stands there between `<!-- table NAME -->` and `<!-- end -->`; what stands between them
 is made from experiments/results, and a test compares the two.
 """
 
@@ -17,9 +17,9 @@ from benchmarks import peers, sib200, transfer
 from kaznews.root import ROOT
 
 RESULTS = ROOT / "experiments" / "results"
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "data" / "README.md")
 Lines = list[str]
-# Name in README: the record, and what makes a table of it.
+# Name on a page: the record, and what makes a table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "transfer": ("transfer.json", transfer.main_table),
     "peers": ("peers.json", peers.real_table),
@@ -50,4 +50,5 @@ def with_tables(text: str, results: Path = RESULTS) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text("utf-8")), "utf-8")
