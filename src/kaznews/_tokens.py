@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
@@ -23,6 +24,8 @@ RUN_PATTERNS = {
     for prefix in ("", "(?u)")
     for body, length in ((r"\b\w\w+\b", 2), (r"\w\w+", 2), (r"\b\w+\b", 1), (r"\w+", 1))
 }
+# The same, of which only the first letters are kept: a stem cut to length.
+STEM_PATTERN = re.compile(r"(?:\(\?u\))?\\b\(\\w\{([12]),(\d{1,3})\}\)\\w\*\\b")
 
 
 def texts_of(documents: Iterable[Any], vectorizer: Any) -> Iterable[str]:
@@ -47,8 +50,11 @@ def texts_of(documents: Iterable[Any], vectorizer: Any) -> Iterable[str]:
 def tokens(texts: Iterable[str], vectorizer: Any) -> Iterator[list[str]]:
     """Yield the tokens of each text as the analyzer 'word' has them before it makes n-grams."""
     stop_words = vectorizer.get_stop_words()
-    if has_run_tokens(vectorizer):
-        documents = word_runs(texts, RUN_PATTERNS[vectorizer.token_pattern])
+    if runs := run_lengths(vectorizer.token_pattern):
+        shortest, longest = runs
+        documents = word_runs(texts, shortest)
+        if longest is not None:
+            documents = ([token[:longest] for token in d] for d in documents)
     else:
         documents = map(vectorizer.build_tokenizer(), texts)
     if stop_words is not None:
@@ -58,7 +64,20 @@ def tokens(texts: Iterable[str], vectorizer: Any) -> Iterator[list[str]]:
 
 def has_run_tokens(vectorizer: Any) -> bool:
     """Whether all tokens of the analyzer 'word' are runs of word characters, free of spaces."""
-    return vectorizer.token_pattern in RUN_PATTERNS
+    return run_lengths(vectorizer.token_pattern) is not None
+
+
+def run_lengths(pattern: Any) -> tuple[int, int | None] | None:
+    """Return from which length on a pattern matches runs of word characters, and what it keeps.
+
+    The second number is None where a run is kept whole; None is for all other patterns.
+    """
+    if pattern in RUN_PATTERNS:
+        return RUN_PATTERNS[pattern], None
+    found = STEM_PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
+    if found is None or int(found[1]) > int(found[2]):
+        return None
+    return int(found[1]), int(found[2])
 
 
 def word_runs(texts: Iterable[str], shortest: int) -> Iterator[list[str]]:

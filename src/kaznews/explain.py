@@ -273,7 +273,8 @@ def _find_words(pattern: str) -> Finder:
     token = re.compile(pattern)
 
     def find(text: str, term: str) -> list[tuple[int, int]]:
-        spans = [match.span() for match in token.finditer(text)]
+        # Where the pattern has a group, scikit-learn takes what it matches for the token.
+        spans = [match.span(token.groups) for match in token.finditer(text)]
         words = [text[start:end] for start, end in spans]
         wanted = term.split(" ")
         return [

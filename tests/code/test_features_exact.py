@@ -141,7 +141,9 @@ CONFIGURATIONS: list[dict[str, Any]] = [
     {"ngram_range": (1, 2), "min_df": 2, "max_df": 0.3, "binary": True, "norm": None},
     {"ngram_range": (2, 3), "token_pattern": r"(?u)\b\w+\b", "stop_words": ["және", "мен", "де"]},
     {"kind": "CountVectorizer", "analyzer": "word", "max_features": 300, "token_pattern": r"\S+"},
+    {"ngram_range": (1, 2), "min_df": 2, "token_pattern": r"(?u)\b(\w{1,5})\w*\b"},
 ]
+STEMS = [r"(?u)\b(\w{1,5})\w*\b", r"\b(\w{2,3})\w*\b", r"\b(\w{1,1})\w*\b", r"\b(\w{2,1})\w*\b"]
 IDS = [str(i) for i in range(len(CONFIGURATIONS))]
 
 
@@ -200,7 +202,16 @@ PARAMS = st.fixed_dictionaries(
         "dtype": st.sampled_from([np.float32, np.float64, np.int64, np.uint8, "float32"]),
         "stop_words": st.sampled_from([None, "english", ["аб", "бала"], ["а б"]]),
         "token_pattern": st.sampled_from(
-            [*_tokens.RUN_PATTERNS, r"\S+", r"[^а]+", r"(?u)(\w)\w*", r"а?", r".", r"(а)(б)"]
+            [
+                *_tokens.RUN_PATTERNS,
+                *STEMS,
+                r"\S+",
+                r"[^а]+",
+                r"(?u)(\w)\w*",
+                r"а?",
+                r".",
+                r"(а)(б)",
+            ]
         ),
         "vocabulary": st.sampled_from(
             [["аб", " а", "а"], {"б а": 1, "аб": 0}, {"а", "ба", "Б", ""}, ["а" * 40], ["а", "а"]]

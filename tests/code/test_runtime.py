@@ -91,6 +91,9 @@ SETTINGS: dict[str, Callable[[], Any]] = {
     "binary": lambda: TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 2), binary=True),
     "short tokens": lambda: TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", ngram_range=(2, 3)),
     "group in pattern": lambda: TfidfVectorizer(token_pattern=r"(\w+)\W*"),
+    "stems": lambda: TfidfVectorizer(
+        token_pattern=r"(?u)\b(\w{1,5})\w*\b", ngram_range=(1, 2), sublinear_tf=True
+    ),
     "any token": lambda: TfidfVectorizer(token_pattern=r"\S+"),
     "stop words": lambda: TfidfVectorizer(stop_words=["екі", "сауда"], ngram_range=(1, 2)),
     "ascii": lambda: TfidfVectorizer(strip_accents="ascii"),
