@@ -21,6 +21,9 @@ from kaznews.split import split_corpus
 
 # Sentences that name their source, whatever it is.
 NAMED = "real"
+GROUPS = ("features", "classifier", "weights")
+# What conf/config.yaml does.
+DEFAULT = ["features=char_wb", "classifier=linear_svc", "weights=null"]
 Strings = npt.NDArray[np.str_]
 log = logging.getLogger("kaznews.train")
 
@@ -35,10 +38,7 @@ def _entry(task: Task, options: Options, trials: Sequence[Trial], score: str) ->
         "metrics": list(shown_metrics(task)),
         "trials": [
             {
-                **{
-                    group: names[i][trial.key[i]]
-                    for i, group in enumerate(("features", "classifier", "weights"))
-                },
+                **{group: names[i][trial.key[i]] for i, group in enumerate(GROUPS)},
                 "score": round(trial.mean, 4),
                 "standard_error": round(trial.error, 4),
                 "folds": len(trial.scores),
@@ -58,13 +58,20 @@ def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
     """Return conf/experiment/<task>.yaml for a trial, what differs from conf/config.yaml alone."""
     import yaml
 
-    chosen, changed = [], {}
+    chosen: list[str] = []
+    changed: dict[str, Any] = {}
     for group in ("features", "classifier"):
         first, *deltas = trial[group].split()
         chosen.append(f"  - /{group}@per_task.{task}.{group}: {first.split('=', 1)[1]}")
         if deltas:
-            pairs = [delta.removeprefix(f"{group}.").split("=", 1) for delta in deltas]
-            changed[group] = {name: yaml.safe_load(value) for name, value in pairs}
+            changed[group] = {}
+        for delta in deltas:
+            name, value = delta.removeprefix("+").removeprefix(f"{group}.").split("=", 1)
+            *outer, last = name.split(".")
+            inner = changed[group]
+            for part in outer:
+                inner = inner.setdefault(part, {})
+            inner[last] = yaml.safe_load(value)
     if weights := _weights(trial["weights"]):
         changed["weights"] = weights
     lines = [
@@ -79,8 +86,8 @@ def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
     if changed:
         lines += ["per_task:", f"  {task}:"]
         for name, values in changed.items():
-            inner = yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
-            lines.append(f"    {name}: {inner}")
+            text = yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
+            lines.append(f"    {name}: {text}")
     return "\n".join(lines) + "\n"
 
 
@@ -200,6 +207,30 @@ def _learnable(
     return y[rows], rows
 
 
+def summary(record: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table: what was chosen for each task, and its score.
+
+    Behind it the score of DEFAULT, where that was asked about all folds.
+    """
+    lines = ["| task | features | classifier | weights | score | default |", "|" + " --- |" * 6]
+    for name, entry in record["tasks"].items():
+        chosen = entry["trials"][entry["chosen"]]
+        plain = [
+            f"{trial['score']:.3f}"
+            for trial in entry["trials"]
+            if [trial[group] for group in GROUPS] == DEFAULT and trial["folds"] == record["folds"]
+        ]
+        cells = [name, *_recipe(chosen), f"{chosen['score']:.3f} ± {chosen['standard_error']:.3f}"]
+        lines.append("| " + " | ".join([*cells, *(plain or [""])]) + " |")
+    return lines
+
+
+def _recipe(trial: Mapping[str, Any]) -> list[str]:
+    """Return features, classifier and weights of a trial, as tables show them."""
+    weights = ", ".join(f"{k} {v:g}" for k, v in _weights(trial["weights"]).items())
+    return [_short(trial[group], group) for group in GROUPS[:2]] + [weights]
+
+
 def as_markdown(record: Mapping[str, Any], shown: int) -> str:
     """Return the record as one table a task: its best trials and the chosen one."""
     sentences = ", ".join(f"{n:,} {kind}" for kind, n in record["sentences"].items())
@@ -211,6 +242,8 @@ def as_markdown(record: Mapping[str, Any], shown: int) -> str:
         "standard error of the difference, fold by fold; simpler is what stands earlier in "
         "`conf/search/default.yaml`, features first. The score behind ± has its own standard "
         "error. Seconds of one processor fit the classifier of a fold.",
+        "",
+        *summary(record),
     ]
     for name, entry in record["tasks"].items():
         trials, chosen = entry["trials"], entry["chosen"]
@@ -225,9 +258,7 @@ def as_markdown(record: Mapping[str, Any], shown: int) -> str:
         for i in sorted({*range(min(shown, len(trials))), chosen}):
             trial = trials[i]
             cells = [
-                _short(trial["features"], "features"),
-                _short(trial["classifier"], "classifier"),
-                ", ".join(f"{k} {v:g}" for k, v in _weights(trial["weights"]).items()),
+                *_recipe(trial),
                 f"{trial['score']:.3f} ± {trial['standard_error']:.3f}",
                 *(f"{trial['parts'][k][m]:.3f}" for k in kinds for m in entry["metrics"]),
                 f"{trial['seconds']:.1f}",

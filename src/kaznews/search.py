@@ -127,12 +127,11 @@ def out_of_fold(
     list of Answers or str
         In the order of the candidates; of one that cannot be fitted the reason.
     """
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, hash
 
-    # The repr of an estimator tells its parameters.
     by_vectorizer: dict[str, list[int]] = {}
     for position, candidate in enumerate(candidates):
-        by_vectorizer.setdefault(repr(candidate.vectorizer), []).append(position)
+        by_vectorizer.setdefault(hash(candidate.vectorizer), []).append(position)
     jobs, owners = [], []
     for positions in by_vectorizer.values():
         own = [candidates[i] for i in positions]

@@ -23,7 +23,7 @@ from kaznews.evaluate import evaluate
 from kaznews.lessons import source_weights
 from kaznews.model import train_task
 from kaznews.reading import Source
-from kaznews.recommend import preset
+from kaznews.recommend import as_markdown, preset, summary
 from kaznews.root import ROOT
 from kaznews.search import Answers, Candidate, out_of_fold
 from kaznews.settings import SearchSettings
@@ -161,6 +161,13 @@ def test_the_preset_of_a_task_is_what_the_recorded_search_recommends(task: Any) 
     assert repr(best.vectorizer) == repr(asked.vectorizer)
     assert repr(best.classifier) == repr(asked.classifier)
     assert best.weights == asked.weights
+
+
+def test_readme_quotes_the_recorded_search() -> None:
+    record = json.loads(RECORD.read_text("utf-8"))
+    assert "\n".join(summary(record)) in (ROOT / "README.md").read_text("utf-8")
+    written = RECORD.with_suffix(".md").read_text("utf-8")
+    assert written == as_markdown(record, composed("search=default").settings.search.shown)
 
 
 def test_the_recorded_search_tried_what_is_declared() -> None:
