@@ -28,6 +28,7 @@ import numpy as np
 from benchmarks.peers import ENCODED, RESULTS, cell, embed_before, installed, per_second, table
 from benchmarks.systems import CACHE, EXTRAS, FastText, configured, majority
 
+from kaznews import gold
 from kaznews.data import Task, load
 from kaznews.distil import Recipe, lessons_of, teach
 from kaznews.errors import KaznewsError
@@ -247,12 +248,12 @@ def read() -> Data:
 
 def news(texts: Sequence[str]) -> Any:
     """Return the real news sentences that `make data` derives, without what resembles `texts`."""
-    files = sorted((ROOT / "data" / "gold" / "text").glob("*.jsonl"))
-    if not files:
+    path = gold.texts_path(ROOT / "data" / "gold")
+    if not path.exists():
         return np.array([], dtype=object)
     nothing: frozenset[str] = frozenset()
     held_out = HeldOut(tuple(texts), nothing, nothing, frozenset(texts), nothing)
-    found = gather(Pool(files=[str(path) for path in files]), held_out)
+    found = gather(Pool(files=[str(path)]), held_out)
     return np.array(found.texts, dtype=object)
 
 

