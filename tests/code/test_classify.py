@@ -245,13 +245,30 @@ def test_a_class_that_no_other_part_holds_is_no_reason_to_fail() -> None:
     assert np.isfinite(fitted.decision_function(X)).all()
 
 
-@pytest.mark.parametrize("name", COMPOSED)
-def test_weights_of_sentences_count(name: str) -> None:
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        NBWeighted(LogisticRegression(tol=1e-8)),
+        TwoStep(LogisticRegression(tol=1e-8)),
+        Average([LogisticRegression(tol=1e-8), ComplementNB()]),
+    ],
+)
+def test_a_weight_of_three_is_three_rows(estimator: Any) -> None:
     X, y = drawn(300)
+    times = np.where(y == "favor", 3, np.where(np.arange(300) % 2, 1, 2))
+    weighed = clone(estimator).fit(X, y, sample_weight=times)
+    rows = np.repeat(np.arange(300), times)
+    repeated = clone(estimator).fit(X[rows], y[rows])
+    np.testing.assert_allclose(weighed.coef_, repeated.coef_, atol=1e-4)
+    np.testing.assert_allclose(weighed.intercept_, repeated.intercept_, atol=1e-4)
+
+
+def test_weights_move_the_shift() -> None:
+    X, y = drawn(600)
     heavy = np.where(y == "favor", 5.0, 1.0)
-    even = COMPOSED[name]().fit(X, y)
-    weighed = COMPOSED[name]().fit(X, y, sample_weight=heavy)
-    assert np.abs(even.coef_ - weighed.coef_).max() > 1e-3
+    even = Shifted(softened(), FAVOR_AGAINST).fit(X, y)
+    weighed = Shifted(softened(), FAVOR_AGAINST).fit(X, y, sample_weight=heavy)
+    assert abs(even.shift_[1] - weighed.shift_[1]) > 0.1
 
 
 @pytest.mark.parametrize(
