@@ -226,7 +226,9 @@ def rounds(
     log.info("%s: features tried", scorer.task.name)
     # Beside the best goes on the simplest that is as good.
     leading = sorted({trial.key[0] for trial in leaders()})
-    attempt([(best(1)[0].key[0], c, 0) for c in range(len(classifiers))])
+    own = {*search.classifiers, *search.further.get(scorer.task.name, [])}
+    tried = [c for c, name in enumerate(options.classifiers) if name in own]
+    attempt([(best(1)[0].key[0], c, 0) for c in tried])
     log.info("%s: classifiers tried", scorer.task.name)
     attempt([(f, trial.key[1], 0) for f in leading for trial in leaders()])
     log.info("%s: pairs tried", scorer.task.name)

@@ -143,6 +143,7 @@ def recommend(
     megabytes = max(settings.cache_mb, 1)
     digest = f"{corpus.digest}-{study.found.digest}" if study else corpus.digest
     kept = FoldCache(cache, digest, megabytes)
+    folder = Path(search.folder)
     record: dict[str, Any] = {
         "data": corpus.name,
         "digest": corpus.digest,
@@ -185,12 +186,12 @@ def recommend(
             entry["taught"] = _taught_entry(best, found, facts)
             log.info("%s: gain by a teacher %s", task.name, entry["taught"]["gain"])
         record["tasks"][task.name] = entry
+        # After every task: an interrupted search leaves what it has found.
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        (folder / "search.json").write_text(text + "\n", "utf-8")
+        (folder / "search.md").write_text(as_markdown(record, search.shown), "utf-8")
     kept.shrink()
-    folder = Path(search.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    (folder / "search.json").write_text(text + "\n", "utf-8")
-    (folder / "search.md").write_text(as_markdown(record, search.shown), "utf-8")
     said = [f"every trial: {folder / 'search.md'}"]
     for name, entry in record["tasks"].items():
         text = preset(name, entry["trials"][entry["chosen"]], corpus.name)

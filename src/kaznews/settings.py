@@ -85,6 +85,8 @@ class SearchSettings:
     ----------
     features, classifiers, weights : list of str
         Overrides of the configuration, simplest first.
+    further : dict of str to list of str
+        Classifiers for single tasks, by task, which stand behind `classifiers`.
     reference : str
         The one of `classifiers` with which features are compared.
     keep : int
@@ -102,6 +104,7 @@ class SearchSettings:
 
     features: list[str]
     classifiers: list[str]
+    further: dict[str, list[str]]
     weights: list[str]
     reference: str
     keep: int
@@ -109,6 +112,11 @@ class SearchSettings:
     score: dict[str, list[str]]
     shown: int
     folder: str
+
+    def all_classifiers(self) -> list[str]:
+        """Return the classifiers of all tasks, simplest first."""
+        more = [entry for entries in self.further.values() for entry in entries]
+        return list(dict.fromkeys([*self.classifiers, *more]))
 
     def __post_init__(self) -> None:
         """Refuse a search that tries nothing."""

@@ -400,7 +400,7 @@ def _options(search: SearchSettings, choices: Mapping[str, str]) -> Options:
 
     return Options(
         {entry: composed(entry).vectorizer for entry in search.features},
-        {entry: composed(entry).classifier for entry in search.classifiers},
+        {entry: composed(entry).classifier for entry in search.all_classifiers()},
         {entry: composed(entry).settings.weights or {} for entry in search.weights},
     )
 

