@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from benchmarks.systems import configured
 
 from kaznews.data import Corpus, Task, load
 from kaznews.evaluate import Report, evaluate
@@ -21,20 +22,14 @@ from kaznews.folds import tokenize
 from kaznews.model import TEXT_COLUMN, train_task
 from kaznews.root import ROOT
 from kaznews.split import Split, split_corpus
-from kaznews.train import Resolved, register_resolvers, resolve
+from kaznews.train import Resolved
 
 RESULTS = ROOT / "experiments" / "results"
 LENGTHS = {"up to 8 words": (0, 8), "9 to 15": (9, 15), "16 and more": (16, 10**6)}
 
 
-def configured(data: str) -> Resolved:
-    register_resolvers()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return resolve(compose("config", overrides=[f"data={data}"]))
-
-
 def prepared(data: str) -> tuple[Resolved, Corpus, Split]:
-    resolved = configured(data)
+    resolved = configured(f"data={data}")
     s = resolved.settings
     corpus = load(s.source(), s.task_list())
     sizes = {"dev_size": s.split.dev_size, "test_size": s.split.test_size}
@@ -145,9 +140,11 @@ def main() -> None:
     print(as_markdown(result))
 
 
-def as_markdown(result: dict[str, Any]) -> str:
-    """Return the tables that README and the data card quote."""
-    names = {"corpus": "written", "gold": "real", "both": "both"}
+NAMES = {"corpus": "written", "gold": "real", "both": "both"}
+
+
+def main_table(result: Mapping[str, Any]) -> list[str]:
+    """Return the table that README quotes."""
     head = [
         "trained on", "tested on", "topic accuracy", "topic macro-F1",
         "cooperation F1 favor / against", "trade F1 favor / against",
@@ -158,7 +155,7 @@ def as_markdown(result: dict[str, Any]) -> str:
             topic = entry["topic"]
             low, high = topic["ci95"]["macro_f1"]
             cells = [
-                names[data],
+                NAMES[data],
                 f"{test} ({result['tests'][test]})",
                 f"{topic['accuracy']:.3f}",
                 f"{topic['macro_f1']:.3f} ({low:.2f}–{high:.2f})",
@@ -167,10 +164,16 @@ def as_markdown(result: dict[str, Any]) -> str:
                 per_class = entry[f"stance_{target}"]["per_class"]
                 cells.append(" / ".join(f"{per_class[k]['f1']:.3f}" for k in ("favor", "against")))
             lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """Return the whole record as people read it."""
+    lines = main_table(result)
     lines += ["", "F1 of `favor` / `against` on the written test sentences, by slice:", ""]
     head = ["slice", "n"]
     head += [
-        f"{t}, trained on {names[d]}" for d in result["models"] for t in ("cooperation", "trade")
+        f"{t}, trained on {NAMES[d]}" for d in result["models"] for t in ("cooperation", "trade")
     ]
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     first = result["models"]["corpus"]["written"]["stance_trade_balance"]["slices"]
@@ -183,7 +186,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "Contrast groups of which every sentence got both stances right:", ""]
     lines += [
-        f"- trained on {names[data]}: {tests['written']['contrast_groups']['wholly_right']:.0%} of "
+        f"- trained on {NAMES[data]}: {tests['written']['contrast_groups']['wholly_right']:.0%} of "
         f"{tests['written']['contrast_groups']['n']}"
         for data, tests in result["models"].items()
     ]

@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from kaznews.errors import AbsentError, KaznewsError
 from kaznews.vectors import VectorStore
 
-__all__ = ["BACKENDS", "SentenceEncoder", "backend_version", "check_loaded"]
+__all__ = ["BACKENDS", "SentenceEncoder", "backend_version", "check_loaded", "forget"]
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Vectors]
@@ -172,6 +172,12 @@ def _encode_all(backend: str, texts: Sequence[str], n_jobs: int) -> Iterator[Vec
     threads = max(1, cores + 1 + n_jobs if n_jobs < 0 else n_jobs)
     with ThreadPoolExecutor(threads, initializer=_one_openmp_thread) as pool:
         yield from pool.map(encode, chunks)
+
+
+def forget() -> None:
+    """Drop the embeddings that this process keeps; those on disk stay."""
+    with _lock:
+        _memory.clear()
 
 
 def _remember(vectors: dict[bytes, Vectors]) -> None:

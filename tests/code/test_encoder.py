@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 from tests.conftest import TOPIC
 
 from kaznews import encoder
-from kaznews.encoder import DIMENSION, SentenceEncoder
+from kaznews.encoder import DIMENSION, SentenceEncoder, forget
 from kaznews.errors import KaznewsError
 from kaznews.export import export
 from kaznews.features import TfidfVectorizer
@@ -64,10 +64,6 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
     return fake
 
 
-def forget() -> None:
-    encoder._memory.clear()
-
-
 def test_embeddings_are_centred_and_of_unit_length(backend: FakeBackend) -> None:
     fitted = SentenceEncoder().fit(TEXTS)
     raw = np.stack([FakeBackend.embed(text) for text in TEXTS])
@@ -97,6 +93,9 @@ def test_a_clone_has_the_parameters_and_not_the_mean(backend: FakeBackend, tmp_p
 def test_a_sentence_is_encoded_once_a_process(backend: FakeBackend) -> None:
     SentenceEncoder().fit([*TEXTS, *TEXTS]).transform(TEXTS)
     assert sorted(backend.asked) == sorted(TEXTS)
+    forget()
+    SentenceEncoder().embed(TEXTS[:3])
+    assert backend.asked[len(TEXTS) :] == TEXTS[:3]
 
 
 def test_a_sentence_is_encoded_once_a_cache(backend: FakeBackend, tmp_path: Path) -> None:
