@@ -196,6 +196,15 @@ def test_the_preset_of_a_task_is_what_the_recorded_search_recommends(task: Any) 
     assert best.weights == asked.weights
 
 
+def test_the_best_bundle_has_a_teacher_where_one_paid() -> None:
+    entries = json.loads(RECORD.read_text("utf-8"))["tasks"]
+    paid = {name for name, entry in entries.items() if entry.get("taught", {}).get("pays")}
+    distil = composed("experiment=best").settings.distil
+    assert distil is not None
+    assert distil.optional
+    assert set(distil.recipes()) == paid
+
+
 def test_readme_quotes_the_recorded_search() -> None:
     record = json.loads(RECORD.read_text("utf-8"))
     assert "\n".join(summary(record)) in (ROOT / "README.md").read_text("utf-8")
