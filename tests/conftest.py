@@ -56,7 +56,8 @@ def gold_sources() -> Path:
 def small_file(corpus_rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of about 600 corpus sentences, whole articles, every class among them."""
     path = tmp_path_factory.mktemp("data") / "small.jsonl"
-    articles = sorted({row["article"] for row in corpus_rows})
+    # The later articles ("v") are on trade and cooperation: too few of the other topics.
+    articles = sorted({row["article"] for row in corpus_rows if row["article"].startswith("w")})
     chosen = set(articles[:: max(1, len(articles) * 5 // 600)])
     rows = [row for row in corpus_rows if row["article"] in chosen]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
