@@ -33,7 +33,7 @@ from kaznews._tokens import (
 
 # Matrix entries summed at a time, at least and at most: an eighth of a call's, to stay out of its
 # peak.
-SUMMED = (1 << 12, 1 << 15)
+SUMMED = (1 << 12, 1 << 17)
 # N-grams handled at a time where each takes some objects.
 SLICED = 512
 

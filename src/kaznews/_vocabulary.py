@@ -43,8 +43,8 @@ CACHED_WORDS, CACHED_LETTERS = 16_384, 64
 FITTED_WORDS = 32_768
 # Words one call of `transform` remembers before it starts afresh.
 TABLE_WORDS = 65_536
-# Numbers of n-grams entered or looked up at a time.
-LOOKED_UP = 16_384
+# Numbers of n-grams entered into a table, and looked up in it, at a time.
+ENTERED, LOOKED_UP = 4096, 65_536
 
 
 class Words(NamedTuple):
@@ -141,8 +141,8 @@ class _Table:
         self._keys, self._columns = keys, columns.astype(np.int32)
         self._shift, self._last = np.uint64(64 - bits), (1 << bits) - 1
         self._slots = np.full(1 << bits, -1, np.int32)
-        for first in range(0, len(keys), LOOKED_UP):
-            self._insert(np.arange(first, min(first + LOOKED_UP, len(keys)), dtype=np.int32))
+        for first in range(0, len(keys), ENTERED):
+            self._insert(np.arange(first, min(first + ENTERED, len(keys)), dtype=np.int32))
 
     def _insert(self, pending: Ints) -> None:
         slot = self._slot(self._keys[pending])

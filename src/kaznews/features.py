@@ -27,8 +27,9 @@ from kaznews._vocabulary import Terms, WordTable, count_few, encode_tokens, know
 
 __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklearn"]
 
-# Documents encoded at a time by `transform`: a third of those done, within these limits, so
+# Documents encoded at a time by `transform`: of those done already this share, within limits, so
 # that what a batch takes for the time being stays in proportion to the rows it adds to.
+GROWTH = {"char_wb": 1.0, "word": 1 / 3}
 SMALLEST_BATCH = {"char_wb": 128, "word": 96}
 LARGEST_BATCH = {"char_wb": 8192, "word": 1024}
 # Up to this many documents, looking terms up one by one is as fast as setting up the arrays.
@@ -205,7 +206,7 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
             return self._to_csr(parts, len(self.vocabulary_))
         table = None
         limits = SMALLEST_BATCH[self.analyzer], LARGEST_BATCH[self.analyzer]
-        for batch in _batches(raw_documents, *limits):
+        for batch in _batches(raw_documents, *limits, GROWTH[self.analyzer]):
             if len(batch) <= FEW[self.analyzer]:
                 parts += count_few(self, batch, analyze)
                 continue
@@ -427,13 +428,15 @@ def _encoding_of(documents: Iterable[Any], vectorizer: Any) -> Encoding:
     return encode(documents, vectorizer)
 
 
-def _batches(documents: Iterable[Any], smallest: int, largest: int) -> Iterator[Any]:
-    """Cut documents into batches a third as large as all before them together, within limits."""
+def _batches(
+    documents: Iterable[Any], smallest: int, largest: int, growth: float = 1.0
+) -> Iterator[Any]:
+    """Cut documents into batches, each a share of all before it together, within limits."""
     if isinstance(documents, TokenizedCorpus):
         yield from (documents[i : i + largest] for i in range(0, len(documents), largest))
         return
     stream, n_done = iter(documents), 0
-    while batch := list(islice(stream, min(max(n_done // 3, smallest), largest))):
+    while batch := list(islice(stream, min(max(int(n_done * growth), smallest), largest))):
         n_done += len(batch)
         yield batch
 
