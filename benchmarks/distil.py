@@ -86,8 +86,7 @@ def trials(resolved: Any) -> None:
         "tasks": {},
     }
     for task in corpus.tasks:
-        labels = np.array([label or "" for label in corpus.labels(task)])
-        usable = (labels != "") & ~np.isin(labels, task.excluded)
+        labels, usable = corpus.learnable(task)
         train = np.flatnonzero(usable & (split.part == "train"))
         rows, y, fold = np.concatenate([train, behind]), labels[train], split.fold[train]
         own = student_texts[rows]
@@ -156,8 +155,7 @@ def test(resolved: Any) -> None:
         features = "char_wb" if name == "student" else name
         row: dict[str, Any] = {"name": name}
         for task in corpus.tasks:
-            labels = np.array([label or "" for label in corpus.labels(task)])
-            usable = (labels != "") & ~np.isin(labels, task.excluded)
+            labels, usable = corpus.learnable(task)
             train, asked = (np.flatnonzero(usable & (split.part == p)) for p in ("train", "test"))
             y = labels[train]
             lessons = None

@@ -16,7 +16,6 @@ import platform
 import statistics
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,14 +23,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from benchmarks.systems import CACHE, SYSTEMS, Fitted, System, configured
+from benchmarks.systems import CACHE, SYSTEMS, Fitted, System, prepared
 
-from kaznews.data import Corpus, Task, load
+from kaznews.data import Corpus, Task
 from kaznews.errors import KaznewsError
 from kaznews.evaluate import evaluate
 from kaznews.plots import BLUE, GREY, RED, png
 from kaznews.root import ROOT
-from kaznews.split import Split, split_corpus
+from kaznews.split import Split
 
 RESULTS = ROOT / "experiments" / "results"
 TARGETS = {"economic_cooperation": "cooperation", "trade_balance": "trade"}
@@ -107,12 +106,18 @@ def score_all(
             for task in stances
         }
         right = np.all([asked.labels(t) == said[t.name] for t in stances], axis=0)
-        of_group = defaultdict(list)
-        for i in inside:
-            of_group[contrast[i]].append(bool(right[i]))
-        whole = [all(oks) for oks in of_group.values()]
-        found["contrast"] |= {"groups": len(whole), "wholly_right": round(float(np.mean(whole)), 4)}
+        n, share = groups_right(right, contrast)
+        found["contrast"] |= {"groups": n, "wholly_right": round(share, 4)}
     return found
+
+
+def groups_right(right: Any, contrast: Any) -> tuple[int, float]:
+    """Return the number of contrast groups, and the share of which every sentence is right."""
+    whole: dict[str, bool] = {}
+    for name, ok in zip(contrast, right, strict=True):
+        if name is not None:
+            whole[name] = whole.get(name, True) and bool(ok)
+    return len(whole), float(np.mean(list(whole.values())))
 
 
 def embed_before(texts: Sequence[str]) -> float:
@@ -150,10 +155,8 @@ def measured(systems: Sequence[System], part: str) -> Scores:
     """Return the record of a run: every system, fitted, asked and timed."""
     from threadpoolctl import threadpool_limits
 
-    s = configured("data=both").settings
-    corpus = load(s.source(), s.task_list())
-    sizes = {"dev_size": s.split.dev_size, "test_size": s.split.test_size}
-    split = split_corpus(corpus, **sizes, n_folds=s.split.n_folds, seed=s.seed)
+    resolved, corpus, split = prepared("data=both")
+    s = resolved.settings
     asked = asked_of(corpus, split, part)
     texts = list(corpus.dataset["text"])
     held_out = [texts[i] for i in np.flatnonzero(split.part != "train")]

@@ -23,7 +23,6 @@ Lines = list[str]
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "transfer": ("transfer.json", transfer.main_table),
     "peers": ("peers.json", peers.real_table),
-    "written": ("peers.json", peers.written_table),
     "sib200": ("sib200.json", sib200.main_table),
 }
 _BLOCK = re.compile(r"(<!-- table (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

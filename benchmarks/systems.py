@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from kaznews.data import Corpus, Task
+from kaznews.data import Corpus, Task, load
 from kaznews.distil import study_of
 from kaznews.folds import FoldCache, encoders, tokenize
 from kaznews.lessons import source_weights
 from kaznews.model import accelerated, train_task
 from kaznews.predict import Bundle, BundleTask, seen_keys
 from kaznews.root import ROOT
-from kaznews.split import Split
+from kaznews.split import Split, split_corpus
 from kaznews.train import Resolved, register_resolvers, resolve
 
 CACHE = ROOT / "experiments" / "cache"
@@ -80,8 +80,13 @@ class System:
 
     def absent(self) -> str:
         """Return why it cannot be measured here; nothing if it can."""
-        missing = [EXTRAS.get(name, name) for name in self.needs if find_spec(name) is None]
-        return f"{' and '.join(missing)} is not installed" if missing else ""
+        return missing(self.needs)
+
+
+def missing(packages: Sequence[str]) -> str:
+    """Return which of these packages are not installed, in words; nothing if all are."""
+    names = [EXTRAS.get(name, name) for name in packages if find_spec(name) is None]
+    return f"{' and '.join(names)} is not installed" if names else ""
 
 
 def configured(*overrides: str) -> Resolved:
@@ -91,11 +96,18 @@ def configured(*overrides: str) -> Resolved:
         return resolve(compose("config", overrides=list(overrides)))
 
 
+def prepared(*overrides: str) -> tuple[Resolved, Corpus, Split]:
+    """Return a configuration, its corpus and the split that `make train` would draw."""
+    resolved = configured(*overrides)
+    s = resolved.settings
+    corpus = load(s.source(), s.task_list())
+    return resolved, corpus, split_corpus(corpus, **vars(s.split), seed=s.seed)
+
+
 def learned_rows(corpus: Corpus, split: Split, task: Task) -> tuple[Any, Any]:
     """Return the train rows that a task learns from, and their labels."""
-    labels = np.array([label or "" for label in corpus.labels(task)])
-    usable = (labels != "") & ~np.isin(labels, task.excluded) & (split.part == "train")
-    rows = np.flatnonzero(usable)
+    labels, usable = corpus.learnable(task)
+    rows = np.flatnonzero(usable & (split.part == "train"))
     return rows, labels[rows]
 
 

@@ -8,57 +8,36 @@ Nothing is chosen here: features and classifier are those of conf/config.yaml.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-from benchmarks.systems import configured
+from benchmarks.peers import groups_right, table
+from benchmarks.systems import learned_rows, prepared
 
-from kaznews.data import Corpus, Task, load
+from kaznews.data import Task
 from kaznews.evaluate import Report, evaluate
 from kaznews.folds import tokenize
 from kaznews.model import TEXT_COLUMN, train_task
 from kaznews.root import ROOT
-from kaznews.split import Split, split_corpus
-from kaznews.train import Resolved
 
 RESULTS = ROOT / "experiments" / "results"
 LENGTHS = {"up to 8 words": (0, 8), "9 to 15": (9, 15), "16 and more": (16, 10**6)}
 
 
-def prepared(data: str) -> tuple[Resolved, Corpus, Split]:
-    resolved = configured(f"data={data}")
-    s = resolved.settings
-    corpus = load(s.source(), s.task_list())
-    sizes = {"dev_size": s.split.dev_size, "test_size": s.split.test_size}
-    return resolved, corpus, split_corpus(corpus, **sizes, n_folds=s.split.n_folds, seed=s.seed)
-
-
-def is_real(corpus: Corpus) -> Any:
-    sources = corpus.dataset["source"] if "source" in corpus.dataset.column_names else None
-    return (
-        np.array([s is not None for s in sources])
-        if sources
-        else np.zeros(len(corpus.dataset), bool)
-    )
-
-
 def fit_all(data: str) -> dict[str, Any]:
     """Return a fitted pipeline a task, trained on the train part of a data option."""
-    resolved, corpus, split = prepared(data)
+    resolved, corpus, split = prepared(f"data={data}")
     texts = tokenize(list(corpus.dataset["text"]), resolved.vectorizer)
     pipelines = {}
     for task in corpus.tasks:
-        y = np.array(corpus.labels(task), dtype=object)
-        usable = np.array([v is not None and v not in task.excluded for v in y])
-        rows = np.flatnonzero(usable & (split.part == "train"))
+        rows, y = learned_rows(corpus, split, task)
         pipelines[task.name] = train_task(
             resolved.vectorizer,
             resolved.classifier,
             texts[rows],
-            y[rows].astype(str),
+            y,
             split.fold[rows],
             n_jobs=resolved.settings.n_jobs,
         ).pipeline
@@ -87,9 +66,9 @@ def slice_scores(task: Task, true: Any, said: Any) -> dict[str, float]:
 def main() -> None:
     import pandas as pd
 
-    resolved, both, split = prepared("both")
-    real = is_real(both)
-    _, written_alone, split_alone = prepared("corpus")
+    resolved, both, split = prepared("data=both")
+    real = np.array(both.sources()) != both.unnamed
+    _, written_alone, split_alone = prepared("data=corpus")
     # The written test articles must be the same whether real sentences stand beside them or not.
     ids = np.array(both.dataset["id"])
     alone = np.array(written_alone.dataset["id"])[split_alone.part == "test"]
@@ -127,12 +106,8 @@ def main() -> None:
                         for name, m in slices.items()
                     }
                 right = np.all([labels[t.name][rows] == said[t.name] for t in stances], axis=0)
-                of_group = defaultdict(list)
-                for name, ok in zip(columns["contrast"][rows], right, strict=True):
-                    if name is not None:
-                        of_group[name].append(ok)
-                whole = [all(oks) for oks in of_group.values()]
-                entry["contrast_groups"] = {"n": len(whole), "wholly_right": float(np.mean(whole))}
+                n, share = groups_right(right, columns["contrast"][rows])
+                entry["contrast_groups"] = {"n": n, "wholly_right": share}
             result["models"][data][test] = entry
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "transfer.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
@@ -149,7 +124,7 @@ def main_table(result: Mapping[str, Any]) -> list[str]:
         "trained on", "tested on", "topic accuracy", "topic macro-F1",
         "cooperation F1 favor / against", "trade F1 favor / against",
     ]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    rows = []
     for data, tests in result["models"].items():
         for test, entry in tests.items():
             topic = entry["topic"]
@@ -163,8 +138,8 @@ def main_table(result: Mapping[str, Any]) -> list[str]:
             for target in ("economic_cooperation", "trade_balance"):
                 per_class = entry[f"stance_{target}"]["per_class"]
                 cells.append(" / ".join(f"{per_class[k]['f1']:.3f}" for k in ("favor", "against")))
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
+            rows.append(cells)
+    return table(head, rows)
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
@@ -175,7 +150,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     head += [
         f"{t}, trained on {NAMES[d]}" for d in result["models"] for t in ("cooperation", "trade")
     ]
-    lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    rows = []
     first = result["models"]["corpus"]["written"]["stance_trade_balance"]["slices"]
     for name, values in first.items():
         cells = [name, str(values["n"])]
@@ -183,7 +158,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
             for target in ("economic_cooperation", "trade_balance"):
                 found = tests["written"][f"stance_{target}"]["slices"][name]
                 cells.append(f"{found['f1_favor']:.2f} / {found['f1_against']:.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
+    lines += table(head, rows)
     lines += ["", "Contrast groups of which every sentence got both stances right:", ""]
     lines += [
         f"- trained on {NAMES[data]}: {tests['written']['contrast_groups']['wholly_right']:.0%} of "

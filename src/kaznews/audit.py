@@ -57,8 +57,8 @@ def audit(
     with tracking.run(experiment, f"audit: {corpus.name}", tags, note):
         tracking.log_config(flat, text)
         for task in corpus.tasks:
-            y = np.array([label or "" for label in corpus.labels(task)])[rows]
-            usable = (y != "") & ~np.isin(y, task.excluded)
+            labels, can_learn = corpus.learnable(task)
+            y, usable = labels[rows], can_learn[rows]
             chosen, learner = rows[usable], learners[task.name]
             fitted = train_task(
                 learner.vectorizer,

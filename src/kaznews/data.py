@@ -14,6 +14,8 @@ from kaznews.reading import Source, read_tables
 from kaznews.text import normalize
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from datasets import Dataset
 
 SPLITS = ("train", "dev", "test")
@@ -74,6 +76,16 @@ class Corpus:
         """Return the label names of a task, one a sentence; None where there is none."""
         names = self.dataset.features[task.name].names
         return [None if i is None else names[i] for i in self.dataset[task.name]]
+
+    def learnable(self, task: Task) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_]]:
+        """Return the labels of a task, empty where there is none, and where one can be learned.
+
+        Labels that the task excludes cannot.
+        """
+        import numpy as np
+
+        labels = np.array([label or "" for label in self.labels(task)], dtype=str)
+        return labels, (labels != "") & ~np.isin(labels, task.excluded)
 
     def sources(self) -> list[str]:
         """Return the source of every sentence, `unnamed` where it names none."""

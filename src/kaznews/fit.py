@@ -134,9 +134,7 @@ def run_task(
     """
     import pandas as pd
 
-    labels = corpus.labels(task)
-    usable = np.array([label is not None and label not in task.excluded for label in labels])
-    y = np.array([label or "" for label in labels])
+    y, usable = corpus.learnable(task)
     groups = np.array(corpus.dataset["group"], dtype=object)
     rows = {part: np.flatnonzero(usable & (split.part == part)) for part in SPLITS}
     rows["cv"] = rows["train"]
@@ -199,7 +197,7 @@ def run_task(
         if words is not None:
             said = words.predict_proba(list(texts[rows[part]]))
             word_reports[part] = report(score(part, words.classes_, said), resamples)
-    excluded = np.array([label in task.excluded for label in labels])
+    excluded = np.isin(y, task.excluded)
     for part, of_split in (("cv", "train"), ("dev", "dev"), ("test", "test")):
         asked = np.flatnonzero(excluded & (split.part == of_split))
         frame = pd.DataFrame({TEXT_COLUMN: list(texts[asked])}, dtype=object)

@@ -203,8 +203,8 @@ def _learnable(
     corpus: Corpus, task: Task, within: npt.NDArray[np.bool_]
 ) -> tuple[Strings, npt.NDArray[np.int64]]:
     """Return the labels of a task that can be learned within some rows, and their rows."""
-    y = np.array([label or "" for label in corpus.labels(task)])
-    rows = np.flatnonzero(within & (y != "") & ~np.isin(y, task.excluded))
+    y, usable = corpus.learnable(task)
+    rows = np.flatnonzero(within & usable)
     return y[rows], rows
 
 
