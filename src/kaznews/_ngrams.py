@@ -118,6 +118,11 @@ class Encoding:
             words=[],
         )
 
+    @property
+    def n_entries(self) -> int:
+        """Number of n-grams in all documents, repeats included."""
+        return int(np.diff(self.unit_ptr)[self.doc_unit].sum(dtype=np.int64))
+
     def grams_first_seen(self) -> Ints:
         """Return the n-grams that occur, in the order in which scikit-learn meets them."""
         return first_seen(self.unit_gram, len(self.start))

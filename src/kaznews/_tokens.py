@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
@@ -154,6 +155,11 @@ def counted(mask: NDArray[np.bool_]) -> Ints:
     counts = np.zeros(len(mask) + 1, dtype)
     np.cumsum(mask, dtype=dtype, out=counts[1:])
     return counts
+
+
+def as_ints(values: array[int]) -> Ints:
+    """Return an array of C integers as one of NumPy, without a copy."""
+    return np.frombuffer(values, np.int32) if values else np.zeros(0, np.int32)
 
 
 def index_array(values: Any) -> Ints:

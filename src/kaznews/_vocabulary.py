@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from kaznews._lookup import Lookup, numbered
 from kaznews._ngrams import (
     Encoding,
     columns_of_documents,
@@ -19,20 +20,15 @@ from kaznews._ngrams import (
     encode,
     encode_words,
     known_rows,
-    remaining_symbols,
-    stands,
     take_rows,
 )
 from kaznews._tokens import (
     Ints,
-    code_points,
+    as_ints,
     counted,
     has_run_tokens,
-    index_array,
     index_pieces,
     new_index,
-    padded,
-    pointers,
     texts_of,
     tokens,
 )
@@ -43,8 +39,6 @@ CACHED_WORDS, CACHED_LETTERS = 16_384, 64
 FITTED_WORDS = 32_768
 # Words one call of `transform` remembers before it starts afresh.
 TABLE_WORDS = 65_536
-# Numbers of n-grams entered into a table, and looked up in it, at a time.
-ENTERED, LOOKED_UP = 4096, 65_536
 
 
 class Words(NamedTuple):
@@ -129,181 +123,6 @@ class Terms:
         return Lookup(encoding.symbols, encoding.codes, start, size, self.columns)
 
 
-class _Table:
-    """A hash table from distinct non-negative integers to columns, asked about many at a time.
-
-    Fibonacci hashing with linear probing, at most half full (Knuth, The Art of Computer
-    Programming, volume 3, section 6.4). Keys are compared whole: no two are ever mistaken.
-    """
-
-    def __init__(self, keys: Ints, columns: Ints) -> None:
-        bits = (2 * len(keys) - 1).bit_length()
-        self._keys, self._columns = keys, columns.astype(np.int32)
-        self._shift, self._last = np.uint64(64 - bits), (1 << bits) - 1
-        self._slots = np.full(1 << bits, -1, np.int32)
-        for first in range(0, len(keys), ENTERED):
-            self._insert(np.arange(first, min(first + ENTERED, len(keys)), dtype=np.int32))
-
-    def _insert(self, pending: Ints) -> None:
-        slot = self._slot(self._keys[pending])
-        while len(pending):
-            is_free = self._slots[slot] < 0
-            self._slots[slot[is_free]] = pending[is_free]
-            lost = self._slots[slot] != pending
-            pending, slot = pending[lost], (slot[lost] + 1) & self._last
-
-    def _slot(self, keys: Ints) -> Ints:
-        mixed = keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        mixed >>= self._shift
-        return mixed.view(np.int64)
-
-    def columns(self, keys: Ints) -> Ints:
-        """Return the column of each key, -1 for those that are not there."""
-        slot = self._slot(keys)
-        place = self._slots[slot]
-        # An empty slot's -1 reads the last key, which cannot equal one that hashes to that slot.
-        is_hit = self._keys[place] == keys
-        columns = np.where(is_hit, self._columns[place], np.int32(-1))
-        pending = np.flatnonzero((place >= 0) & ~is_hit)
-        while len(pending):
-            slot[pending] = (slot[pending] + 1) & self._last
-            place = self._slots[slot[pending]]
-            is_hit = self._keys[place] == keys[pending]
-            columns[pending[is_hit]] = self._columns[place[is_hit]]
-            pending = pending[(place >= 0) & ~is_hit]
-        return columns
-
-
-class Lookup:
-    """Columns of a vocabulary, looked up by n-gram numbers instead of by strings.
-
-    An n-gram's number has its symbols as digits, from the left, padded with zeros.
-
-    Parameters
-    ----------
-    symbols : iterable of str
-        Characters or tokens, distinct.
-    codes, start, size : ndarray
-        The terms as stretches of `codes`, as in `Encoding`.
-    column : ndarray of shape (n_terms,)
-        Columns of the terms.
-
-    Attributes
-    ----------
-    is_usable : bool
-        False if there are no terms, or if their numbers exceed 64 bits.
-    """
-
-    def __init__(
-        self, symbols: Iterable[str], codes: Ints, start: Ints, size: Ints, column: Ints
-    ) -> None:
-        self._code_of = dict(zip(symbols, count(1)))
-        self._longest = int(size.max(initial=1))
-        self._unknown = len(self._code_of) + 1
-        self._base = self._unknown + 1
-        self.is_usable = len(start) > 0 and self._base**self._longest <= np.iinfo(np.int64).max
-        if self.is_usable:
-            is_single = size == 1
-            self._single = np.full(self._base, -1, np.int32)
-            if is_single.any():
-                self._single[codes[start[is_single]]] = column[is_single]
-                start, size, column = (values[~is_single] for values in (start, size, column))
-            self._table = _Table(self._keys(codes, start, size), column)
-
-    @classmethod
-    def from_vocabulary(cls, vocabulary: dict[str, int], joiner: str, max_n: int) -> Lookup:
-        """Take terms apart at `joiner`, into characters if that is empty."""
-        terms = list(vocabulary)
-        column = np.fromiter(vocabulary.values(), np.int64, len(terms))
-        if joiner:
-            size = np.fromiter((term.count(joiner) + 1 for term in terms), np.int64, len(terms))
-            index = new_index()
-            _, codes = index_pieces([joiner.join(terms).split(joiner)], index)
-            symbols = list(index)
-        else:
-            size = np.fromiter(map(len, terms), np.int64, len(terms))
-            alphabet, codes = np.unique(code_points("".join(terms)), return_inverse=True)
-            symbols = list(map(chr, alphabet.tolist()))
-        start, fits = pointers(size)[:-1], size <= max_n
-        return cls(symbols, codes + 1, start[fits], size[fits], column[fits])
-
-    def columns(self, encoding: Encoding) -> Ints:
-        """Return the column of each n-gram of a plain `encoding`, or -1."""
-        codes = self._known_codes(encoding.symbols)[encoding.codes - 1]
-        columns = np.full(len(encoding.size), -1, np.int32)
-        is_longer = (encoding.size > 1) & (encoding.size <= self._longest)
-        start, size = encoding.start[is_longer], encoding.size[is_longer]
-        if len(size):
-            columns[is_longer] = self._table.columns(self._keys(codes, start, size))
-        is_single = encoding.size == 1
-        columns[is_single] = self._single[codes[encoding.start[is_single]]]
-        return columns
-
-    def of_words(self, words: list[str], vectorizer: Any) -> tuple[Ints, Ints]:
-        """Return the columns of the known n-grams of words, for 'char_wb', as rows of a CSR."""
-        symbols, codes, lengths = padded(words)
-        codes = self._known_codes(symbols)[codes - 1]
-        return self._rows(codes, lengths, vectorizer.ngram_range, short_whole=True)
-
-    def of_documents(self, documents: Iterable[list[str]], vectorizer: Any) -> tuple[Ints, Ints]:
-        """Return the columns of the known n-grams of tokens, for 'word', as rows of a CSR."""
-        codes, ends = _numbered(documents, self._code_of, self._unknown)
-        lengths = np.diff(ends)
-        return self._rows(codes, lengths, vectorizer.ngram_range, short_whole=False)
-
-    def _known_codes(self, symbols: list[str]) -> Ints:
-        codes = map(self._code_of.get, symbols, repeat(self._unknown))
-        return np.fromiter(codes, np.int64, len(symbols))
-
-    def _rows(
-        self, codes: Ints, lengths: Ints, ngram_range: tuple[int, int], *, short_whole: bool
-    ) -> tuple[Ints, Ints]:
-        min_n, max_n = ngram_range
-        remaining, n_symbols = remaining_symbols(lengths), len(codes)
-        keys, found = np.zeros(n_symbols, np.int64), []
-        is_known = codes != self._unknown
-        all_known = is_known.copy()  # so far as the n-gram that begins here goes
-        for n in range(1, min(max_n, self._longest, int(lengths.max(initial=0))) + 1):
-            power = np.int64(self._base ** (self._longest - n))
-            keys[: n_symbols - n + 1] += codes[n - 1 :] * power
-            all_known[: n_symbols - n + 1] &= is_known[n - 1 :]
-            here = stands(n, min_n, lengths, remaining, short_whole=short_whole)
-            if here is None:
-                continue
-            if n == 1:
-                found.append(np.where(here, self._single[codes], np.int32(-1)))
-                continue
-            here &= all_known
-            found.append(np.full(n_symbols, -1, np.int32))
-            for first in range(0, n_symbols, LOOKED_UP):
-                part = slice(first, first + LOOKED_UP)
-                found[-1][part][here[part]] = self._table.columns(keys[part][here[part]])
-        by_position = np.column_stack(found) if found else np.zeros((n_symbols, 0), np.int32)
-        is_known = by_position >= 0
-        del found, keys, remaining, all_known
-        rows = pointers(lengths) * by_position.shape[1]
-        return counted(is_known.ravel())[rows], by_position[is_known]
-
-    def _keys(self, codes: Ints, start: Ints, size: Ints) -> Ints:
-        keys = np.zeros(len(start), np.int64)
-        for n in range(self._longest):
-            code = codes.take(start + n, mode="clip")
-            keys *= self._base
-            keys += np.where(n < size, code, 0)
-        return keys
-
-
-def _numbered(
-    documents: Iterable[list[str]], number_of: dict[str, int], unknown: int
-) -> tuple[Ints, Ints]:
-    """Return the numbers of the tokens of documents, and where each document ends."""
-    number, flat, ends = number_of.get, array("i"), [0]
-    for document in documents:
-        flat.extend(map(number, document, repeat(unknown)))
-        ends.append(len(flat))
-    return np.frombuffer(flat, np.int32) if flat else np.zeros(0, np.int32), index_array(ends)
-
-
 class Known:
     """What has been looked up in one vocabulary, for one analyzer and range of n."""
 
@@ -371,7 +190,7 @@ def encode_tokens(vectorizer: Any, documents: Iterable[Any]) -> Encoding:
     if vectorizer.ngram_range[1] == 1 and has_run_tokens(vectorizer):
         # Tokens are the terms: nothing to number.
         texts = texts_of(documents, vectorizer)
-        flat, ends = _numbered(tokens(texts, vectorizer), known.vocabulary, -1)
+        flat, ends = numbered(tokens(texts, vectorizer), known.vocabulary, -1)
         is_known = flat >= 0
         rows = counted(is_known)[ends], flat[is_known]
     elif known.lookup is not None and has_run_tokens(vectorizer):
@@ -430,37 +249,52 @@ def count_few(
     vectorizer: Any, documents: list[Any], analyze: Any
 ) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Count known terms document by document; yields what `Encoding.counts` does."""
-    column_of = vectorizer.vocabulary_.get
-
-    def columns_of(terms: Iterable[str]) -> Ints:
-        return np.array([j for j in map(column_of, terms) if j is not None], np.int32)
-
-    items: Iterable[Any] = documents
-    if vectorizer.analyzer == "char_wb":
-        items, known = texts_of(documents, vectorizer), known_of(vectorizer)
-        cache, (row_of, ptr, fitted) = known.word_columns, known.fitted_words
-        # Emptying is one atomic step, so threads need no lock; a word looked up twice does no harm.
-        if len(cache) >= CACHED_WORDS:
-            cache.clear()
-    for item in items:
-        if vectorizer.analyzer == "char_wb":
-            words = [np.zeros(0, np.int32)]
-            for word in item.split():
-                columns = cache.get(word)
-                if columns is None:
-                    row = row_of.get(word)
-                    if row is None:
-                        columns = columns_of(vectorizer._char_wb_ngrams(word))
-                    else:
-                        columns = fitted[ptr[row] : ptr[row + 1]]
-                    if len(word) <= CACHED_LETTERS:
-                        cache[word] = columns
-                words.append(columns)
-            found = np.concatenate(words)
-        else:
-            found = columns_of(analyze(item))
+    if vectorizer.analyzer == "word":
+        yield _count_tokens(documents, analyze, vectorizer.vocabulary_.get)
+        return
+    column_of, known = vectorizer.vocabulary_.get, known_of(vectorizer)
+    cache, (row_of, ptr, fitted) = known.word_columns, known.fitted_words
+    # Emptying is one atomic step, so threads need no lock; a word looked up twice does no harm.
+    if len(cache) >= CACHED_WORDS:
+        cache.clear()
+    for text in texts_of(documents, vectorizer):
+        words = [np.zeros(0, np.int32)]
+        for word in text.split():
+            columns = cache.get(word)
+            if columns is None:
+                row = row_of.get(word)
+                if row is None:
+                    terms = map(column_of, vectorizer._char_wb_ngrams(word))
+                    columns = np.array([j for j in terms if j is not None], np.int32)
+                else:
+                    columns = fitted[ptr[row] : ptr[row + 1]]
+                if len(word) <= CACHED_LETTERS:
+                    cache[word] = columns
+            words.append(columns)
+        found = np.concatenate(words)
         found.sort()
         is_edge = np.ones(len(found) + 1, bool)
         np.not_equal(found[1:], found[:-1], out=is_edge[1:-1])
         edges = is_edge.nonzero()[0]
         yield np.array([len(edges) - 1]), found[edges[:-1]], np.diff(edges).astype(np.int32)
+
+
+def _count_tokens(
+    documents: Iterable[Any], analyze: Any, column_of: Any
+) -> tuple[Ints, Ints, Ints]:
+    """Count the known terms of documents: lengths of rows, columns in ascending order, counts."""
+    lengths, indices, data = array("i"), array("i"), array("i")
+
+    def add(document: Any) -> None:  # a call a document: nothing of one outlives it
+        counts: dict[int, int] = {}
+        for column in map(column_of, analyze(document)):
+            if column is not None:
+                counts[column] = counts.get(column, 0) + 1
+        lengths.append(len(counts))
+        columns = sorted(counts)
+        indices.extend(columns)
+        data.extend(map(counts.__getitem__, columns))
+
+    for document in documents:
+        add(document)
+    return as_ints(lengths), as_ints(indices), as_ints(data)

@@ -13,16 +13,11 @@ from itertools import islice
 from typing import Any, Self, overload
 
 import numpy as np
-from scipy import sparse
-from sklearn import get_config
 from sklearn.feature_extraction import text as sk
-from sklearn.utils.sparsefuncs_fast import (
-    inplace_csr_row_normalize_l1,
-    inplace_csr_row_normalize_l2,
-)
 
+from kaznews._matrix import filled, frequencies, renumbered, stacked, weigh, with_columns
 from kaznews._ngrams import Encoding, encode
-from kaznews._tokens import Ints, pointers
+from kaznews._tokens import Ints
 from kaznews._vocabulary import Terms, WordTable, count_few, encode_tokens, known_of, remember
 
 __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklearn"]
@@ -30,13 +25,10 @@ __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklear
 # Documents encoded at a time by `transform`: of those done already this share, within limits, so
 # that what a batch takes for the time being stays in proportion to the rows it adds to.
 GROWTH = {"char_wb": 1.0, "word": 1 / 3}
-SMALLEST_BATCH = {"char_wb": 128, "word": 96}
+SMALLEST_BATCH = {"char_wb": 128, "word": 32}
 LARGEST_BATCH = {"char_wb": 8192, "word": 1024}
 # Up to this many documents, looking terms up one by one is as fast as setting up the arrays.
-FEW = {"char_wb": 16, "word": 64}
-# Matrix entries weighed at a time.
-WEIGHED = 4096
-
+FEW = {"char_wb": 48, "word": 64}
 # Overriding any of these changes the analysis in ways only scikit-learn's code can follow.
 _ANALYSIS = (
     "decode",
@@ -163,10 +155,11 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
         terms = Terms(encoding)
         if not terms:
             raise ValueError("empty vocabulary; perhaps the documents only contain stop words")
-        parts = list(encoding.counts(terms.numbering(), len(terms)))
+        parts = encoding.counts(terms.numbering(), len(terms))
+        X = filled(parts, encoding.n_entries, len(terms), self.dtype)
+        del parts
         terms.encoding = encoding.without_documents()
-        del encoding
-        return terms, self._to_csr(parts, len(terms))
+        return terms, X
 
     def _limit_features(
         self, X: Any, vocabulary: Any, high: Any = None, low: Any = None, limit: Any = None
@@ -177,7 +170,7 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
         n_docs, n_terms = X.shape
         if low <= 1 and high >= n_docs and (limit is None or n_terms <= limit):
             return X  # every term is in at least one document: nothing to prune
-        frequency = np.bincount(X.indices, minlength=n_terms)
+        frequency = frequencies(X)
         mask = (frequency <= high) & (frequency >= low)
         if limit is not None and mask.sum() > limit:
             # Ties fall as scikit-learn's unstable sort has them: the same call on the same values.
@@ -191,19 +184,18 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
                 "After pruning, no terms remain. Try a lower min_df or a higher max_df."
             )
         vocabulary.keep(mask)
-        return X[:, np.flatnonzero(mask)]
+        return with_columns(X, mask)
 
     def _sort_features(self, X: Any, vocabulary: Any) -> Any:
         if not isinstance(vocabulary, Terms):
             return super()._sort_features(X, vocabulary)
-        X.indices = vocabulary.sort().astype(X.indices.dtype, copy=False).take(X.indices)
-        return X
+        return renumbered(X, vocabulary.sort())
 
     def _count_known(self, raw_documents: Iterable[Any], analyze: Any) -> Any:
         parts: list[tuple[Ints, Ints, Ints]] = []
         if isinstance(raw_documents, TokenizedCorpus) and raw_documents.is_prepared_for(self):
             parts += self._count_encoded(raw_documents.encoding_for(self))
-            return self._to_csr(parts, len(self.vocabulary_))
+            return stacked(parts, len(self.vocabulary_), self.dtype)
         table = None
         limits = SMALLEST_BATCH[self.analyzer], LARGEST_BATCH[self.analyzer]
         for batch in _batches(raw_documents, *limits, GROWTH[self.analyzer]):
@@ -218,7 +210,7 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
             parts += encoding.counts(None, self._width(encoding.unit_gram))
             del encoding
         del table
-        return self._to_csr(parts, len(self.vocabulary_))
+        return stacked(parts, len(self.vocabulary_), self.dtype)
 
     def _count_encoded(self, encoding: Encoding) -> Iterator[tuple[Ints, Ints, Ints]]:
         column = known_of(self).columns(encoding)
@@ -228,24 +220,6 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
         # A vocabulary edited by hand may have columns beyond its length.
         return max(len(self.vocabulary_), int(columns.max(initial=-1)) + 1)
 
-    def _to_csr(self, parts: list[tuple[Ints, Ints, Ints]], n_columns: int) -> Any:
-        """Stack the rows of `parts`, emptying it, so that little is held twice."""
-        empty = np.zeros(0, np.int32)
-        if len(parts) == 1:
-            lengths, indices, data = parts.pop()
-        else:
-            columns = [list(column) for column in zip(*parts, strict=True)] or [[], [], []]
-            parts.clear()
-            lengths, indices, data = (_drain([empty, *columns.pop(0)]) for _ in range(3))
-        indptr = pointers(lengths)
-        modern = get_config().get("sparse_interface", "spmatrix") == "sparray"
-        matrix = sparse.csr_array if modern else sparse.csr_matrix
-        return matrix(
-            (data, indices.astype(indptr.dtype, copy=False), indptr),
-            shape=(len(lengths), n_columns),
-            dtype=self.dtype,
-        )
-
 
 class TfidfVectorizer(sk.TfidfVectorizer, CountVectorizer):  # type: ignore[misc]
     """scikit-learn's `TfidfVectorizer`, faster for string analyzers without custom callables.
@@ -254,6 +228,32 @@ class TfidfVectorizer(sk.TfidfVectorizer, CountVectorizer):  # type: ignore[misc
     `sklearn.feature_extraction.text.TfidfVectorizer`, whose ``super()`` calls reach the
     `CountVectorizer` of this module.
     """
+
+    def fit_transform(self, raw_documents: Iterable[Any], y: Any = None) -> Any:
+        """Learn vocabulary and IDF and return the TF-IDF weights.
+
+        Parameters
+        ----------
+        raw_documents : iterable of str
+            The texts.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        sparse matrix of shape (n_samples, n_features)
+            TF-IDF weights.
+
+        Raises
+        ------
+        ValueError
+            As `CountVectorizer.fit_transform`.
+        """
+        self._check_params()
+        names = ("norm", "use_idf", "smooth_idf", "sublinear_tf")
+        self._tfidf = sk.TfidfTransformer(**{name: getattr(self, name) for name in names})
+        X = CountVectorizer.fit_transform(self, raw_documents)
+        return weigh(self._tfidf.fit(X), X)
 
     def transform(self, raw_documents: Iterable[Any]) -> Any:
         """Return the TF-IDF weights of texts.
@@ -278,7 +278,7 @@ class TfidfVectorizer(sk.TfidfVectorizer, CountVectorizer):  # type: ignore[misc
         state = vars(self)
         if "vocabulary_" not in state or "_tfidf" not in state:
             return super().transform(raw_documents)
-        return _weigh(self._tfidf, CountVectorizer.transform(self, raw_documents))
+        return weigh(self._tfidf, CountVectorizer.transform(self, raw_documents))
 
 
 class TokenizedCorpus(Sequence[str]):
@@ -439,33 +439,3 @@ def _batches(
     while batch := list(islice(stream, min(max(int(n_done * growth), smallest), largest))):
         n_done += len(batch)
         yield batch
-
-
-def _drain(arrays: list[Ints]) -> Ints:
-    joined = np.concatenate(arrays)
-    arrays.clear()
-    return joined
-
-
-def _weigh(tfidf: Any, X: Any) -> Any:
-    """Apply a fitted `TfidfTransformer` to counts known to be valid, without checking them."""
-    if (
-        type(tfidf) is not sk.TfidfTransformer
-        or X.dtype not in (np.float64, np.float32)
-        or 0 in X.shape
-        or getattr(tfidf, "n_features_in_", None) != X.shape[1]
-        or tfidf.norm not in ("l1", "l2", None)
-    ):
-        return tfidf.transform(X, copy=False)
-    if tfidf.sublinear_tf:
-        np.log(X.data, X.data)
-        X.data += 1.0
-    if hasattr(tfidf, "idf_"):
-        for i in range(0, X.nnz, WEIGHED):
-            part = slice(i, i + WEIGHED)
-            X.data[part] *= tfidf.idf_[X.indices[part]]
-    if tfidf.norm == "l2":
-        inplace_csr_row_normalize_l2(X)
-    elif tfidf.norm == "l1":
-        inplace_csr_row_normalize_l1(X)
-    return X

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.feature_extraction import text as sk
@@ -32,7 +33,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline, make_union
 from tests.conftest import SHARED
 
-from kaznews import _ngrams, _tokens, _vocabulary, features
+from kaznews import _matrix, _ngrams, _tokens, _vocabulary, features
 
 SPACES = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
 ADVERSARIAL = [
@@ -199,7 +200,7 @@ PARAMS = st.fixed_dictionaries(
         "lowercase": st.booleans(),
         "strip_accents": st.sampled_from([None, "ascii", "unicode"]),
         "binary": st.booleans(),
-        "dtype": st.sampled_from([np.float32, np.float64, np.int64, np.uint8, "float32"]),
+        "dtype": st.sampled_from([np.float32, np.float64, np.int64, np.uint8, "float32", None]),
         "stop_words": st.sampled_from([None, "english", ["аб", "бала"], ["а б"]]),
         "token_pattern": st.sampled_from(
             [
@@ -537,11 +538,29 @@ def test_batches_and_products_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_vocabulary, "TABLE_WORDS", 60)
     monkeypatch.setattr(_tokens, "TEXTS_JOINED", (2, 3))
     monkeypatch.setattr(features, "SMALLEST_BATCH", {"char_wb": 2, "word": 2})
-    monkeypatch.setattr(features, "WEIGHED", 11)
+    monkeypatch.setattr(_matrix, "WEIGHED", (1, 11))
+    monkeypatch.setattr(_matrix, "RENUMBERED", 13)
+    monkeypatch.setattr(_matrix, "COUNTED", 17)
     monkeypatch.setattr(features, "LARGEST_BATCH", {"char_wb": 9, "word": 9})
     texts = (KAZAKH + ADVERSARIAL) * 2
     for params in CONFIGURATIONS:
         check(texts, texts[::-1], **params)
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 1 << 14])
+def test_columns_are_selected_in_place_as_scipy_selects_them(
+    monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr(_matrix, "RENUMBERED", step)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X = sparse.random(rng.integers(1, 9), 11, rng.random(), "csr", random_state=rng)
+        mask = rng.random(11) < rng.random()
+        expected = X[:, np.flatnonzero(mask)]
+        found = _matrix.with_columns(X.copy(), mask)
+        assert found.shape == expected.shape
+        for name in ("indptr", "indices", "data"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_transform_batches() -> None:
@@ -669,5 +688,8 @@ def test_memory_stays_below_scikit_learn(params: dict[str, Any]) -> None:
 
     assert peak(lambda: fast.fit_transform(train)) <= peak(lambda: stock.fit_transform(train))
     assert peak(lambda: fast.transform(test)) <= peak(lambda: stock.transform(test))
+    for some in (train[:8], train[:40], train[:200]):
+        # 2 kB: what the objects of the call itself take.
+        assert peak(lambda: fast.transform(some)) <= peak(lambda: stock.transform(some)) + 2048  # noqa: B023
     whole = peak(lambda: fast.transform(test * 3))
     assert peak(lambda: [None for _ in fast.transform_batches(iter(test * 3), 700)]) < whole / 3
