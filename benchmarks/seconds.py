@@ -30,7 +30,7 @@ STEPS = {
     "log a task (datasets, metrics, model)": ("kaznews.tracking", "log_task"),
     "report": ("kaznews.train", "render"),
     "log the bundle": ("kaznews.tracking", "log_bundle"),
-    "judge and register": ("kaznews.train", "submit"),
+    "judge and register": ("kaznews.conclude", "submit"),
 }
 STOCK = "features._target_=sklearn.feature_extraction.text.TfidfVectorizer"
 

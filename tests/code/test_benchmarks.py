@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import peers, readme, sib200, systems, transfer
+from benchmarks import peers, readme, seconds, sib200, systems, transfer
 from benchmarks.peers import Asked
 from benchmarks.sib200 import Data, Entry
 from tests.conftest import STANCES, TASKS
@@ -269,3 +270,8 @@ def test_a_recorded_table_is_that_of_its_record(module: Any) -> None:
         pytest.skip(f"{name} has not been measured yet: make results")
     kept = record.with_suffix(".md").read_text("utf-8")
     assert kept == module.as_markdown(json.loads(record.read_text("utf-8")))
+
+
+@pytest.mark.parametrize(("module", "function"), seconds.STEPS.values())
+def test_the_steps_that_are_timed_exist(module: str, function: str) -> None:
+    assert callable(getattr(importlib.import_module(module), function))
