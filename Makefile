@@ -17,6 +17,7 @@ FILE ?= kaznews.npz
 HOST ?= 127.0.0.1
 PORT ?=
 WORKERS ?= 1
+SEARCH ?= default
 MODEL ?= models:/kaznews@champion
 OPEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -77,9 +78,9 @@ sweep: $(VENV)/.train $(if $(findstring ray,$(ARGS)),$(VENV)/.ray) ## try all co
 	@$(BIN)/python -m kaznews.train --multirun register=false \
 	  $(if $(findstring hydra/launcher=,$(ARGS)),,hydra/launcher=joblib) $(ARGS)
 
-search: $(VENV)/.train ## cross-validate the recipes of conf/search on train, recommend a preset a task
-	@$(BIN)/python -m kaznews.train command=search search=default data=both \
-	  distil=default distil.optional=true $(ARGS)
+search: $(VENV)/.train ## cross-validate the recipes of conf/search on train, recommend a preset a task; SEARCH=encoder
+	@$(BIN)/python -m kaznews.train command=search search=$(SEARCH) data=both \
+	  $(if $(filter default,$(SEARCH)),distil=best) $(ARGS)
 
 data: $(VENV)/.train ## fetch the public files of data=gold; MIRROR=dir reads a local copy
 	@$(BIN)/kaznews data $(if $(MIRROR),--mirror "$(MIRROR)")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from kaznews.calibrate import fit_beta, softmax
 from kaznews.data import Corpus
 from kaznews.errors import AbsentError, KaznewsError
-from kaznews.folds import encoders, fold_matrices, tokenize
+from kaznews.folds import encoder_version, encoders, fold_matrices, tokenize
 from kaznews.lessons import Lessons, learn
 from kaznews.model import class_scores
 from kaznews.split import Split
@@ -112,7 +112,7 @@ class Study:
     def tags(self) -> dict[str, str]:
         """Return what a run is tagged with."""
         return {
-            "teacher_version": _teacher_version(self.vectorizer),
+            "teacher_version": encoder_version(self.vectorizer) or "no encoder",
             "unlabelled_digest": self.found.digest,
         }
 
@@ -214,11 +214,6 @@ def study_of(
             raise
         log.warning("trained without a teacher: %s", error)
         return None
-
-
-def _teacher_version(vectorizer: Any) -> str:
-    named = [f"{e.backend} {e.current_version()}" for e in encoders(vectorizer)]
-    return ", ".join(named) or "no encoder"
 
 
 def check_recipe(task: str, recipe: Recipe) -> None:

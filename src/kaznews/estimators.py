@@ -58,6 +58,26 @@ def names_of(learners: Iterable[Learner]) -> dict[str, str]:
     return {group: ", ".join(names) for group, names in found.items()}
 
 
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings and lists of mappings as one mapping with dotted names."""
+    if isinstance(value, Mapping):
+        items = [(str(key), v) for key, v in value.items()]
+    elif isinstance(value, list) and any(isinstance(v, Mapping | list) for v in value):
+        items = [(str(i), v) for i, v in enumerate(value)]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, v in items:
+        flat |= flatten(v, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def shared_values(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config values that are the same for all tasks."""
+    own = ("features.", "classifier.", "weights.", "weights", "per_task")
+    return {key: value for key, value in flat.items() if not key.startswith(own)}
+
+
 def check_targets(spec: Any, where: str) -> None:
     """Refuse a configuration that would instantiate anything but an estimator.
 

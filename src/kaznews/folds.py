@@ -36,6 +36,12 @@ def encoders(vectorizer: Any) -> list[Any]:
     return [part for part in named if isinstance(part, SentenceEncoder)]
 
 
+def encoder_version(vectorizer: Any) -> str:
+    """Return backends and versions of the encoders of a vectorizer; nothing where it has none."""
+    named = [f"{encoder.backend} {encoder.current_version()}" for encoder in encoders(vectorizer)]
+    return ", ".join(dict.fromkeys(named))
+
+
 def tokenize(texts: Sequence[str], *vectorizers: Any) -> Any:
     """Return texts that can be indexed by arrays of rows, analysed once where that is possible.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ NAMED = "real"
 GROUPS = ("features", "classifier", "weights")
 # What conf/config.yaml does.
 DEFAULT = ["features=char_wb", "classifier=linear_svc", "weights=null"]
+DEFAULT_OPTION = "default"
 Strings = npt.NDArray[np.str_]
 log = logging.getLogger("kaznews.train")
 
@@ -54,8 +57,20 @@ def _rounded(parts: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, fl
     return {kind: {k: round(v, 4) for k, v in own.items()} for kind, own in parts.items()}
 
 
-def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
-    """Return conf/experiment/<task>.yaml for a trial, what differs from conf/config.yaml alone."""
+def _prefix(option: str) -> str:
+    """Return what names of the record and presets of an option of conf/search begin with."""
+    return "" if option == DEFAULT_OPTION else f"{option}_"
+
+
+def _command(option: str) -> str:
+    return "make search" if option == DEFAULT_OPTION else f"make search SEARCH={option}"
+
+
+def preset(task: str, trial: Mapping[str, Any], data: str, option: str = DEFAULT_OPTION) -> str:
+    """Return conf/experiment/<task>.yaml for a trial, what differs from conf/config.yaml alone.
+
+    `option` of conf/search names the search whose record the first line points to.
+    """
     import yaml
 
     chosen: list[str] = []
@@ -76,7 +91,8 @@ def preset(task: str, trial: Mapping[str, Any], data: str) -> str:
         changed["weights"] = weights
     lines = [
         "# @package _global_",
-        f"# What `make search` recommends for {task}: experiments/results/search.md.",
+        f"# What `{_command(option)}` says of {task}: "
+        f"experiments/results/{_prefix(option)}search.md.",
         "defaults:",
         *chosen,
         "  - _self_",
@@ -114,7 +130,9 @@ def recommend(
     cache: Path,
     teacher: tuple[Any, Any] | None = None,
 ) -> str:
-    """Search every task of the settings, write ``search.json`` and ``search.md``; return presets.
+    """Search every task of the settings, write ``search.json`` and ``.md``; return presets.
+
+    An option of conf/search that is not the default has its name before theirs.
 
     Parameters
     ----------
@@ -143,14 +161,17 @@ def recommend(
     megabytes = max(settings.cache_mb, 1)
     digest = f"{corpus.digest}-{study.found.digest}" if study else corpus.digest
     kept = FoldCache(cache, digest, megabytes)
-    folder = Path(search.folder)
+    folder, name = Path(search.folder), f"{_prefix(search.name)}search"
+    start = time.monotonic()
     record: dict[str, Any] = {
+        "search": search.name,
         "data": corpus.name,
         "digest": corpus.digest,
         "folds": settings.split.n_folds,
         "sentences": {
             kind: int((split.part[kinds == kind] == "train").sum()) for kind in np.unique(kinds)
         },
+        "cores": os.cpu_count(),
         "tasks": {},
     }
     for task in corpus.tasks:
@@ -186,16 +207,17 @@ def recommend(
             entry["taught"] = _taught_entry(best, found, facts)
             log.info("%s: gain by a teacher %s", task.name, entry["taught"]["gain"])
         record["tasks"][task.name] = entry
+        record["minutes"] = round((time.monotonic() - start) / 60, 1)
         # After every task: an interrupted search leaves what it has found.
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(record, indent=1, ensure_ascii=False)
-        (folder / "search.json").write_text(text + "\n", "utf-8")
-        (folder / "search.md").write_text(as_markdown(record, search.shown), "utf-8")
+        (folder / f"{name}.json").write_text(text + "\n", "utf-8")
+        (folder / f"{name}.md").write_text(as_markdown(record, search.shown), "utf-8")
     kept.shrink()
-    said = [f"every trial: {folder / 'search.md'}"]
-    for name, entry in record["tasks"].items():
-        text = preset(name, entry["trials"][entry["chosen"]], corpus.name)
-        said.append(f"conf/experiment/{name}.yaml:\n{text}")
+    said = [f"every trial: {folder / name}.md"]
+    for task_name, entry in record["tasks"].items():
+        text = preset(task_name, entry["trials"][entry["chosen"]], corpus.name, search.name)
+        said.append(f"conf/experiment/{_prefix(search.name)}{task_name}.yaml:\n{text}")
     return "\n\n".join(said)
 
 
@@ -235,13 +257,15 @@ def _recipe(trial: Mapping[str, Any]) -> list[str]:
 def as_markdown(record: Mapping[str, Any], shown: int) -> str:
     """Return the record as one table a task: its best trials and the chosen one."""
     sentences = ", ".join(f"{n:,} {kind}" for kind, n in record["sentences"].items())
+    option = record["search"]
     lines = [
         f"Recipes by {record['folds']}-fold cross-validation, disjoint by article, on the train "
-        f"sentences of `data={record['data']}` (`{record['digest']}`: {sentences}). `make search`",
+        f"sentences of `data={record['data']}` (`{record['digest']}`: {sentences}), in "
+        f"{record['minutes']:.0f} minutes on {record['cores']} cores. `{_command(option)}`",
         "",
         "Chosen (**bold**) is the simplest that is worse than the best by no more than one "
         "standard error of the difference, fold by fold; simpler is what stands earlier in "
-        "`conf/search/default.yaml`, features first. The score behind ± has its own standard "
+        f"`conf/search/{option}.yaml`, features first. The score behind ± has its own standard "
         "error. Seconds of one processor fit the classifier of a fold.",
         "",
         *summary(record),
@@ -274,7 +298,7 @@ def as_markdown(record: Mapping[str, Any], shown: int) -> str:
             lines += [
                 "",
                 f"What was chosen, learning from a teacher too ({found['unlabelled']:,} unlabelled "
-                f"sentences, recipe of `conf/distil/default.yaml`, the teacher's accuracy "
+                f"sentences, teacher and recipe of `conf/distil/best.yaml`, its accuracy "
                 f"{found['teacher_accuracy']:.3f}): {found['score']:.3f}, a gain of "
                 f"{found['gain']:+.3f} ± {found['standard_error']:.3f}; {values}.",
             ]

@@ -83,6 +83,8 @@ class SearchSettings:
 
     Attributes
     ----------
+    name : str
+        Of the option; what names of its record and presets begin with, if it is not the default.
     features, classifiers, weights : list of str
         Overrides of the configuration, simplest first.
     further : dict of str to list of str
@@ -102,6 +104,7 @@ class SearchSettings:
         Where the record is written.
     """
 
+    name: str
     features: list[str]
     classifiers: list[str]
     further: dict[str, list[str]]

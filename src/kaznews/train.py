@@ -23,9 +23,17 @@ from kaznews.conclude import Outcome, conclude
 from kaznews.data import SPLITS, load
 from kaznews.distil import study_of
 from kaznews.errors import KaznewsError
-from kaznews.estimators import Learner, check_targets, names_of, title_of, tuples_for_ranges
+from kaznews.estimators import (
+    Learner,
+    check_targets,
+    flatten,
+    names_of,
+    shared_values,
+    title_of,
+    tuples_for_ranges,
+)
 from kaznews.fit import run_task
-from kaznews.folds import FoldCache, tokenize
+from kaznews.folds import FoldCache, encoder_version, tokenize
 from kaznews.notes import run_note, task_note
 from kaznews.provenance import environment_tags
 from kaznews.recommend import recommend
@@ -134,7 +142,7 @@ def train(
                     weights=learner.weights,
                 )
                 params = {**learner.values, **_as_params(result.distilled)}
-                tracking.log_config({**_shared(flat), **params}, config_text)
+                tracking.log_config({**shared_values(flat), **params}, config_text)
                 if taught := result.distilled:
                     lines = json.dumps(taught, indent=1, ensure_ascii=False).encode("utf-8")
                     accuracy = float(taught["teacher_cv_accuracy"])
@@ -202,12 +210,6 @@ def train(
     return outcome
 
 
-def _shared(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config values that are the same for all tasks."""
-    own = ("features.", "classifier.", "weights.", "weights", "per_task")
-    return {key: value for key, value in flat.items() if not key.startswith(own)}
-
-
 def _as_params(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plain values of a distillation's facts under ``distillation.``."""
     return {f"distillation.{k}": v for k, v in facts.items() if not isinstance(v, Mapping)}
@@ -227,20 +229,6 @@ class SweepRun(Callback):
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Close the parent run and print its jobs, best first."""
         print(end_sweep("FINISHED"))
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings and lists of mappings as one mapping with dotted names."""
-    if isinstance(value, Mapping):
-        items = [(str(key), v) for key, v in value.items()]
-    elif isinstance(value, list) and any(isinstance(v, Mapping | list) for v in value):
-        items = [(str(i), v) for i, v in enumerate(value)]
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, v in items:
-        flat |= _flatten(v, f"{prefix}.{key}" if prefix else key)
-    return flat
 
 
 @dataclass(frozen=True)
@@ -270,12 +258,14 @@ class Resolved:
         for group in parts:
             replaced = f"{group}@per_task.{task}.{group}" if group in own else group
             names[group] = choices.get(replaced) or choices.get(group, "")
-            values |= _flatten(plain[group] if group in own else self.plain[group], group)
+            values |= flatten(plain[group] if group in own else self.plain[group], group)
         weights = settings.weights or {}
         if task in settings.per_task and settings.per_task[task].weights is not None:
             weights = settings.per_task[task].weights or {}
         parts |= own
-        values |= _flatten(dict(weights), "weights")
+        values |= flatten(dict(weights), "weights")
+        if version := encoder_version(parts["features"]):
+            values["encoder"] = version
         return Learner(parts["features"], parts["classifier"], weights, names, values)
 
     def learners(self, choices: Mapping[str, str]) -> dict[str, Learner]:
@@ -352,7 +342,7 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
     settings = resolved.settings
     learners = resolved.learners(choices)
     if settings.command == "audit":
-        return audit(settings, learners, flat=_flatten(resolved.plain), text=text)
+        return audit(settings, learners, flat=flatten(resolved.plain), text=text)
     if settings.command == "search":
         if settings.search is None:
             raise KaznewsError("command=search needs search=default, which says what to try")
@@ -370,7 +360,7 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
             resolved.vectorizer,
             resolved.classifier,
             names=names | names_of(learners.values()),
-            flat=_flatten(resolved.plain),
+            flat=flatten(resolved.plain),
             text=text,
         )
     if resolved.settings.command != "train":
@@ -381,7 +371,7 @@ def _run_resolved(resolved: Resolved, text: str, choices: Mapping[str, str]) -> 
         resolved.settings,
         learners,
         names=names,
-        flat=_flatten(resolved.plain),
+        flat=flatten(resolved.plain),
         config_text=text,
         teacher=resolved.teacher,
     )

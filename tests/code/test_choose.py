@@ -6,10 +6,13 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from benchmarks.serve import running
 from hydra import compose, initialize_config_dir
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -24,13 +27,16 @@ from kaznews.evaluate import evaluate
 from kaznews.lessons import source_weights
 from kaznews.model import train_task
 from kaznews.reading import Source
-from kaznews.recommend import as_markdown, preset, summary
+from kaznews.recommend import GROUPS, as_markdown, preset, summary
 from kaznews.root import ROOT
 from kaznews.search import Answers, Candidate, out_of_fold
 from kaznews.settings import SearchSettings
 from kaznews.train import register_resolvers, resolve
 
-RECORD = ROOT / "experiments" / "results" / "search.json"
+RESULTS = ROOT / "experiments" / "results"
+# What was searched, and the bundle that puts it together.
+RECORDS = {"default": RESULTS / "search.json", "encoder": RESULTS / "encoder_search.json"}
+BUNDLES = {"default": "best", "encoder": "best_encoder"}
 TEXTS = np.array(["экспорт артты", "мектеп ашылды", "экспорт азайды", "бала келді"] * 6, object)
 Y = np.array(["favor", "none", "against", "none"] * 6)
 FOLD = np.repeat(np.arange(3), 8)
@@ -150,6 +156,11 @@ def composed(*overrides: str) -> Any:
         return resolve(compose("config", overrides=list(overrides)))
 
 
+def recorded(option: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RECORDS[option].read_text("utf-8"))
+    return found
+
+
 def test_a_preset_states_what_differs_and_nothing_else() -> None:
     trial = {
         "features": "features=word features.ngram_range=[1,1]",
@@ -182,22 +193,26 @@ def test_the_encoder_bundle_names_the_extra_that_is_missing(
     assert "install the extra kaznews[encoder] (here: make encoder)" in line
 
 
+@pytest.mark.parametrize("option", RECORDS)
 @pytest.mark.parametrize("task", [TOPIC, *STANCES], ids=lambda task: task.name)
-def test_the_preset_of_a_task_is_what_the_recorded_search_recommends(task: Any) -> None:
-    entry = json.loads(RECORD.read_text("utf-8"))["tasks"][task.name]
+def test_the_preset_of_a_task_is_what_the_recorded_search_recommends(
+    task: Any, option: str
+) -> None:
+    entry = recorded(option)["tasks"][task.name]
     chosen = entry["trials"][entry["chosen"]]
-    committed = (ROOT / "conf" / "experiment" / f"{task.name}.yaml").read_text("utf-8")
-    assert yaml.safe_load(committed) == yaml.safe_load(preset(task.name, chosen, "both"))
-    overrides = " ".join(chosen[group] for group in ("features", "classifier", "weights"))
-    asked = composed(*overrides.split()).learner(task.name, {})
-    best = composed("experiment=best").learner(task.name, {})
-    assert repr(best.vectorizer) == repr(asked.vectorizer)
-    assert repr(best.classifier) == repr(asked.classifier)
-    assert best.weights == asked.weights
+    name = task.name if option == "default" else f"{option}_{task.name}"
+    committed = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8")
+    assert committed == preset(task.name, chosen, "both", option)
+    asked = composed(*(o for group in GROUPS for o in chosen[group].split()))
+    best = composed(f"experiment={BUNDLES[option]}")
+    own = best.own[task.name]
+    assert repr(own["features"]) == repr(asked.vectorizer)
+    assert repr(own["classifier"]) == repr(asked.classifier)
+    assert (best.settings.per_task[task.name].weights or {}) == (asked.settings.weights or {})
 
 
 def test_the_best_bundle_has_a_teacher_where_one_paid() -> None:
-    entries = json.loads(RECORD.read_text("utf-8"))["tasks"]
+    entries = recorded("default")["tasks"]
     paid = {name for name, entry in entries.items() if entry.get("taught", {}).get("pays")}
     distil = composed("experiment=best").settings.distil
     assert distil is not None
@@ -205,17 +220,18 @@ def test_the_best_bundle_has_a_teacher_where_one_paid() -> None:
     assert set(distil.recipes()) == paid
 
 
-def test_readme_quotes_the_recorded_search() -> None:
-    record = json.loads(RECORD.read_text("utf-8"))
+@pytest.mark.parametrize("option", RECORDS)
+def test_readme_quotes_the_recorded_search(option: str) -> None:
+    record = recorded(option)
     assert "\n".join(summary(record)) in (ROOT / "README.md").read_text("utf-8")
-    written = RECORD.with_suffix(".md").read_text("utf-8")
-    assert written == as_markdown(record, composed("search=default").settings.search.shown)
+    written = RECORDS[option].with_suffix(".md").read_text("utf-8")
+    assert written == as_markdown(record, composed(f"search={option}").settings.search.shown)
 
 
-def test_the_recorded_search_tried_what_is_declared() -> None:
-    register_resolvers()
-    search: SearchSettings = composed("search=default").settings.search
-    for name, entry in json.loads(RECORD.read_text("utf-8"))["tasks"].items():
+@pytest.mark.parametrize("option", RECORDS)
+def test_the_recorded_search_tried_what_is_declared(option: str) -> None:
+    search: SearchSettings = composed(f"search={option}").settings.search
+    for name, entry in recorded(option)["tasks"].items():
         assert {t["features"] for t in entry["trials"]} == set(search.features)
         tried = {t["classifier"] for t in entry["trials"]} | set(entry["failed"])
         assert tried == {*search.classifiers, *search.further.get(name, [])}
@@ -253,6 +269,8 @@ def test_a_search_is_one_command_and_repeats(
         assert entry["trials"][entry["chosen"]]["classifier"] != "classifier=majority"
         for one in entry["trials"]:
             one.pop("seconds")
+    for record in records:
+        assert record.pop("minutes") >= 0
     assert records[0] == records[1]
     # A task without a recipe has no teacher.
     taught = {name: entry.get("taught") for name, entry in records[0]["tasks"].items()}
@@ -298,10 +316,25 @@ def test_tasks_of_a_bundle_may_differ_in_all_they_learn_with(
     from kaznews import runtime
 
     (bundle_id,) = [m.model_id for m in by_task["parent"].outputs.model_outputs]
-    bundle = load(client.get_logged_model(bundle_id).artifact_location)
+    folder = client.get_logged_model(bundle_id).artifact_location
+    bundle = load(folder)
     sentences = [json.loads(line)["text"] for line in small_file.open(encoding="utf-8")][:50]
     answers = runtime.read(Path(path)).probabilities(sentences)
     for name, expected in bundle.probabilities(sentences).items():
         np.testing.assert_allclose(answers[name], expected, atol=1e-9)
+    # Through pyfunc and over HTTP a row in is a row out.
+    expected = bundle.predict(sentences)
+    frame = pd.DataFrame({"text": sentences}, dtype=object)
+    answered = mlflow.pyfunc.load_model(folder).predict(frame)
+    assert len(answered) == len(sentences)
+    assert (answered["stance_trade_balance"] == expected["stance_trade_balance"]).all()
+    with running("--model", str(path)) as (port, _):
+        asked = Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": sentences}).encode("utf-8"),
+            {"Content-Type": "application/json"},
+        )
+        over_http = json.load(urlopen(asked, timeout=60))["predictions"]
+    assert [row["topic"] for row in over_http] == expected["topic"].tolist()
     shown = bundle.predict(sentences[:2], explain=True)
     assert len(shown["topic"]) == len(shown["stance_trade_balance"]) == 2

@@ -72,7 +72,7 @@ def test_a_preset_holds_deltas_only(preset: str) -> None:
             if isinstance(value, dict):
                 check(value, base.get(key) or {}, chosen[key])
             else:
-                assert base.get(key) != value
+                assert key not in base or base[key] != value
                 assert chosen[key] == value
 
     check(own, base, chosen)
