@@ -8,7 +8,7 @@ warnings, the rules for pruning and the TF-IDF arithmetic stay scikit-learn's ow
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, Self, overload
 
@@ -29,6 +29,9 @@ SMALLEST_BATCH = {"char_wb": 128, "word": 32}
 LARGEST_BATCH = {"char_wb": 8192, "word": 1024}
 # Up to this many documents, looking terms up one by one is as fast as setting up the arrays.
 FEW = {"char_wb": 48, "word": 64}
+# Where the number of documents is known, they are at least so many batches.
+LEAST_BATCHES = 8
+
 # Overriding any of these changes the analysis in ways only scikit-learn's code can follow.
 _ANALYSIS = (
     "decode",
@@ -197,8 +200,10 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
             parts += self._count_encoded(raw_documents.encoding_for(self))
             return stacked(parts, len(self.vocabulary_), self.dtype)
         table = None
-        limits = SMALLEST_BATCH[self.analyzer], LARGEST_BATCH[self.analyzer]
-        for batch in _batches(raw_documents, *limits, GROWTH[self.analyzer]):
+        smallest, largest = SMALLEST_BATCH[self.analyzer], LARGEST_BATCH[self.analyzer]
+        if isinstance(raw_documents, Sized):
+            smallest = min(max(smallest, len(raw_documents) // LEAST_BATCHES), largest)
+        for batch in _batches(raw_documents, smallest, largest, GROWTH[self.analyzer]):
             if len(batch) <= FEW[self.analyzer]:
                 parts += count_few(self, batch, analyze)
                 continue
