@@ -245,13 +245,8 @@ class WordTable:
             self._columns = np.append(self._columns, columns)
 
 
-def count_few(
-    vectorizer: Any, documents: list[Any], analyze: Any
-) -> Iterator[tuple[Ints, Ints, Ints]]:
-    """Count known terms document by document; yields what `Encoding.counts` does."""
-    if vectorizer.analyzer == "word":
-        yield _count_tokens(documents, analyze, vectorizer.vocabulary_.get)
-        return
+def count_words(vectorizer: Any, documents: Iterable[Any]) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Count known terms of 'char_wb' document by document; yields what `Encoding.counts` does."""
     column_of, known = vectorizer.vocabulary_.get, known_of(vectorizer)
     cache, (row_of, ptr, fitted) = known.word_columns, known.fitted_words
     # Emptying is one atomic step, so threads need no lock; a word looked up twice does no harm.
@@ -279,9 +274,7 @@ def count_few(
         yield np.array([len(edges) - 1]), found[edges[:-1]], np.diff(edges).astype(np.int32)
 
 
-def _count_tokens(
-    documents: Iterable[Any], analyze: Any, column_of: Any
-) -> tuple[Ints, Ints, Ints]:
+def count_tokens(documents: Iterable[Any], analyze: Any, column_of: Any) -> tuple[Ints, Ints, Ints]:
     """Count the known terms of documents: lengths of rows, columns in ascending order, counts."""
     lengths, indices, data = array("i"), array("i"), array("i")
 

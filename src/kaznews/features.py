@@ -18,7 +18,15 @@ from sklearn.feature_extraction import text as sk
 from kaznews._matrix import filled, frequencies, renumbered, stacked, weigh, with_columns
 from kaznews._ngrams import Encoding, encode
 from kaznews._tokens import Ints
-from kaznews._vocabulary import Terms, WordTable, count_few, encode_tokens, known_of, remember
+from kaznews._vocabulary import (
+    Terms,
+    WordTable,
+    count_tokens,
+    count_words,
+    encode_tokens,
+    known_of,
+    remember,
+)
 
 __all__ = ["CountVectorizer", "TfidfVectorizer", "TokenizedCorpus", "from_sklearn"]
 
@@ -200,12 +208,20 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
             parts += self._count_encoded(raw_documents.encoding_for(self))
             return stacked(parts, len(self.vocabulary_), self.dtype)
         table = None
+        few = FEW[self.analyzer]
         smallest, largest = SMALLEST_BATCH[self.analyzer], LARGEST_BATCH[self.analyzer]
-        if isinstance(raw_documents, Sized):
+        batches: Iterable[Any] = (raw_documents,)
+        if not isinstance(raw_documents, Sized):
+            batches = _batches(raw_documents, smallest, largest, GROWTH[self.analyzer])
+        elif len(raw_documents) > few:
             smallest = min(max(smallest, len(raw_documents) // LEAST_BATCHES), largest)
-        for batch in _batches(raw_documents, smallest, largest, GROWTH[self.analyzer]):
-            if len(batch) <= FEW[self.analyzer]:
-                parts += count_few(self, batch, analyze)
+            batches = _batches(raw_documents, smallest, largest, GROWTH[self.analyzer])
+        for batch in batches:
+            if len(batch) <= few and self.analyzer == "word":
+                parts.append(count_tokens(batch, analyze, self.vocabulary_.get))
+                continue
+            if len(batch) <= few:
+                parts += count_words(self, batch)
                 continue
             if self.analyzer == "word":
                 encoding = encode_tokens(self, batch)
