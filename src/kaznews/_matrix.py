@@ -1,7 +1,6 @@
 """Counts of terms go in; CSR matrices come out, stacked, pruned, renumbered and weighed.
 
-Large arrays are made once and changed in their place: a page of memory that is new costs more than
-what is written to it.
+Large arrays are made once and changed in their place, to touch few new pages of memory.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def stacked(parts: list[Rows], n_columns: int, dtype: Any) -> Any:
 def filled(parts: Iterable[Rows], most: int, n_columns: int, dtype: Any) -> Any:
     """Stack rows of at most `most` entries in all, as they come.
 
-    Pages of memory that are not written to cost nothing, and the rest is given back.
+    What is not written to is never touched, and is given back at the end.
     """
     lengths: list[Ints] = []
     indices, n_done = np.empty(most, np.int32), 0

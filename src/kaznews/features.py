@@ -37,8 +37,8 @@ SMALLEST_BATCH = {"char_wb": 128, "word": 32}
 LARGEST_BATCH = {"char_wb": 8192, "word": 1024}
 # Up to this many documents, looking terms up one by one is as fast as setting up the arrays.
 FEW = {"char_wb": 48, "word": 64}
-# Where the number of documents is known, they are at least so many batches.
-LEAST_BATCHES = 8
+# Where the number of documents is known, the first batch is such a part of them, within the limits.
+FIRST_BATCH = 8
 
 # Overriding any of these changes the analysis in ways only scikit-learn's code can follow.
 _ANALYSIS = (
@@ -207,21 +207,19 @@ class CountVectorizer(sk.CountVectorizer):  # type: ignore[misc]
         if isinstance(raw_documents, TokenizedCorpus) and raw_documents.is_prepared_for(self):
             parts += self._count_encoded(raw_documents.encoding_for(self))
             return stacked(parts, len(self.vocabulary_), self.dtype)
-        table = None
-        few = FEW[self.analyzer]
-        smallest, largest = SMALLEST_BATCH[self.analyzer], LARGEST_BATCH[self.analyzer]
-        batches: Iterable[Any] = (raw_documents,)
-        if not isinstance(raw_documents, Sized):
-            batches = _batches(raw_documents, smallest, largest, GROWTH[self.analyzer])
-        elif len(raw_documents) > few:
-            smallest = min(max(smallest, len(raw_documents) // LEAST_BATCHES), largest)
-            batches = _batches(raw_documents, smallest, largest, GROWTH[self.analyzer])
+        table, few = None, FEW[self.analyzer]
+        n_known = len(raw_documents) if isinstance(raw_documents, Sized) else 0
+        largest = LARGEST_BATCH[self.analyzer]
+        first = min(max(SMALLEST_BATCH[self.analyzer], n_known // FIRST_BATCH), largest)
+        batches: Iterator[Any] = _batches(raw_documents, first, largest, GROWTH[self.analyzer])
+        if 0 < n_known <= few:
+            batches = iter((raw_documents,))
         for batch in batches:
-            if len(batch) <= few and self.analyzer == "word":
-                parts.append(count_tokens(batch, analyze, self.vocabulary_.get))
-                continue
             if len(batch) <= few:
-                parts += count_words(self, batch)
+                if self.analyzer == "word":
+                    parts.append(count_tokens(batch, analyze, self.vocabulary_.get))
+                else:
+                    parts += count_words(self, batch)
                 continue
             if self.analyzer == "word":
                 encoding = encode_tokens(self, batch)
